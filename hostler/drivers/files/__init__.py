@@ -1,0 +1,71 @@
+"""What hostler asks of a host's file systems.
+
+Everything made here carries the migration's uuid in its name or in a marker file, and nothing is ever replaced. What
+moves is a :class:`~hostler.objects.Unit`: a file, or a directory with all that is in it.
+
+On the source an OWN unit is set aside::
+
+    <parent>/<dir>             ->  <parent>/<dir>_resize              a directory: the marker inside names the migration
+    <parent>/web1.qcow2        ->  <parent>/web1.qcow2.<migration>_resize
+
+On the destination a unit arrives in a part directory beside its final place, and is then renamed into it::
+
+    <parent>/<instance>.<migration>.part/<name>   ->  <parent>/<name>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hostler.objects import Domain, Unit
+
+#: Returns the BLAKE3 of a whole file, as :meth:`hostler.drivers.images.ImageVerifier.digest` does.
+Digest = Callable[[str], str]
+
+
+class InstanceFiles(Protocol):
+    """The files of this host's servers. Every call is idempotent and tells done, half and not from the disk."""
+
+    def survey(self, domain: Domain, others: Sequence[Domain], digest: Digest) -> tuple[list[Unit], list[str]]:
+        """Return what of *domain* moves, and, as sentences, what keeps it from being moved. It only reads.
+
+        *others* are the other domains of the host: a file that one of them uses, too, moves only if it is shared by
+        nature (a backing file, a read-only image).
+        """
+
+    def destination_problems(self, units: Sequence[Unit], instance: str, migration: str, digest: Digest) -> list[str]:
+        """Return, as sentences, why *units* could not be received here: space, parents, names taken. It only reads.
+
+        A SHARED unit that is here already with the same contents is no problem and is not received.
+        """
+
+    def missing(self, units: Sequence[Unit]) -> list[Unit]:
+        """Return the units that must be received: all OWN ones, and the SHARED ones that are not here."""
+
+    def aside(self, unit: Unit, migration: str) -> str:
+        """Return the path that *unit* has after :meth:`set_aside`; a SHARED unit keeps its own."""
+
+    def set_aside(self, unit: Unit, migration: str) -> None:
+        """Rename *unit* to :meth:`aside`. What is not the inspected file (inode) is left and refused."""
+
+    def put_back(self, unit: Unit, migration: str) -> None:
+        """Undo :meth:`set_aside`; nothing if it is where it belongs."""
+
+    def remove_aside(self, unit: Unit, migration: str) -> None:
+        """Remove for good what was set aside, and see it gone. Nothing that lacks our mark is touched."""
+
+    def part(self, unit: Unit, instance: str, migration: str) -> str:
+        """Return the path under which *unit* arrives."""
+
+    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Make the marked part directories, and in them the directories of the units, with mode and owner."""
+
+    def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Remove the part directories that carry our mark, with all in them, and see them gone."""
+
+    def place(self, unit: Unit, instance: str, migration: str) -> None:
+        """Rename *unit* from its part directory to its final path, never replacing; mode, owner, fsync."""
+
+    def unplace(self, unit: Unit, instance: str, migration: str) -> None:
+        """Undo :meth:`place`: only what this migration placed, known by its inode on record in the part directory."""

@@ -1,0 +1,104 @@
+"""What hostler asks of a hypervisor, and what it promises in return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
+
+#: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody.
+DomainListener = Callable[[str], None]
+
+
+class Hypervisor(Protocol):
+    """The domains of one host.
+
+    Every call is idempotent: asking twice is asking once. A domain is named by its UUID; one that does not exist is
+    :class:`hostler.errors.InstanceNotFound`, unless the call says otherwise. A hypervisor that does not answer is
+    :class:`hostler.errors.ServerUnreachable`. No call waits for a guest unless it says so.
+    """
+
+    def resources(self) -> HostResources:
+        """Return what the host has in all."""
+
+    def list_domains(self) -> list[DomainSummary]:
+        """Return every domain, persistent and transient."""
+
+    def exists(self, uuid: str) -> bool:
+        """Tell whether the hypervisor knows a domain of that UUID."""
+
+    def describe(self, uuid: str) -> Domain:
+        """Return the domain as it is defined, snapshots and all; nothing is changed.
+
+        *obstacles* lists what keeps it from being moved: managed save, passed-through host devices, external
+        snapshots or checkpoints, a lifecycle action that would start it again, host-bound shares, and the like.
+        """
+
+    def power_state(self, uuid: str) -> PowerState:
+        """Return the power state; SHUTDOWN for a domain that does not exist."""
+
+    def qemu_pids(self, uuid: str) -> list[int]:
+        """Return the processes on this host that run a guest of that UUID, known to the hypervisor or not."""
+
+    def busy(self, uuid: str) -> bool:
+        """Tell whether a job or call of anybody is still active on the domain; False where there is none."""
+
+    def start(self, uuid: str) -> None:
+        """Start the domain; nothing if it is active."""
+
+    def shutdown(self, uuid: str) -> None:
+        """Press the guest's power button once (ACPI); nothing if it is not active."""
+
+    def destroy(self, uuid: str) -> None:
+        """End the domain at once; nothing if it is not active or does not exist."""
+
+    def wait_until_off(self, uuid: str, timeout_s: float) -> bool:
+        """Wait until the domain is inactive and no process of it lives; tell whether that came true in time."""
+
+    def set_autostart(self, uuid: str, enabled: bool) -> None:
+        """Say whether the host starts the domain when it boots."""
+
+    def undefine(self, uuid: str) -> None:
+        """Forget the definition and the snapshots' metadata; UEFI variables, TPM state and images stay.
+
+        Nothing if it does not exist. An active domain is :class:`hostler.errors.InstanceIsActive`.
+        """
+
+    def define(self, xml: str, snapshots: Sequence[Snapshot] = (), autostart: bool = False) -> None:
+        """Define the domain and its snapshots (metadata only), parents first, the current one last.
+
+        A domain of that UUID that *xml* does not describe by the same name and the same
+        ``<hostler:migration>`` mark is :class:`hostler.errors.ForeignObject`. An active transient one of the same
+        mark becomes persistent.
+        """
+
+    def create_paused(self, xml: str) -> None:
+        """Create a transient guest that holds all its resources and has executed no instruction.
+
+        Nothing if it is there already, paused, with the same mark; a foreign domain is
+        :class:`hostler.errors.ForeignObject`; a guest that cannot be created is
+        :class:`hostler.errors.GuestStartError`, and nothing of it is left.
+        """
+
+    def resume(self, uuid: str) -> None:
+        """Let a paused guest run; nothing if it runs."""
+
+    def destination_problems(self, domain: Domain, networks: dict[str, str]) -> list[str]:
+        """Return, as sentences, why this host could not run *domain*; empty if it can. It only reads.
+
+        Looks at name and UUID, architecture, virtualization type, machine type, CPU, emulator, firmware, UEFI,
+        TPM. *networks* is what :class:`~hostler.drivers.ports.Ports` would map; ports have their own check.
+        """
+
+    def mark(self, xml: str, migration: str | None) -> str:
+        """Return *xml* with ``<hostler:migration>`` in its metadata set to *migration*, or removed for None."""
+
+    def relocate(self, xml: str, ports: dict[str, str]) -> str:
+        """Return *xml* with each ``<interface>`` source renamed as *ports* (``network:a`` -> ``network:b``) says."""
+
+    def listen(self, listener: DomainListener) -> None:
+        """Call *listener*, from a thread of the driver, after each change of a domain; also after a reconnect."""
+
+    def close(self) -> None:
+        """Let go of the connection."""

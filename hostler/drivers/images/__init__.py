@@ -1,0 +1,70 @@
+"""What hostler asks of whatever carries image files from one host to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
+
+#: Called now and then, from the sender's thread, with the state of one export.
+ProgressListener = Callable[[CopyProgress], None]
+#: Called often by whatever takes long; raises :class:`hostler.errors.Interrupted` when the leg must stop.
+Checkpoint = Callable[[], None]
+
+
+class ImageReceiver(Protocol):
+    """The destination's end: takes the bytes of one migration from one peer.
+
+    It belongs to the worker, not to the step that asked for it: it is recorded on the host and comes back when the
+    worker does (:meth:`restore`), until :meth:`close`.
+    """
+
+    def open(self, migration: str, exports: Sequence[Export], peer: str) -> ReceiverAddress:
+        """Take *exports* from the address *peer*; return where and with which key.
+
+        The part files' directories exist. Each part file is made where missing, sparse and ``size_bytes`` long.
+        Asked again for the same migration it returns the same key, and runs again if it had died. A receiver that
+        cannot run is :class:`hostler.errors.ReceiverUnavailable`.
+        """
+
+    def close(self, migration: str) -> None:
+        """End it, see its process gone, forget its key. Nothing if there is none. Part files stay."""
+
+    def restore(self) -> list[str]:
+        """Bring back what was open when this host or its worker went away; return the migrations."""
+
+    def open_migrations(self) -> list[str]:
+        """Return the migrations whose receiver is recorded on this host."""
+
+
+class ImageSender(Protocol):
+    """The source's end."""
+
+    def send(
+        self,
+        address: ReceiverAddress,
+        progress: ProgressListener,
+        checkpoint: Checkpoint,
+        timeout_s: float,
+    ) -> list[ImageDigest]:
+        """Send every export of *address*; return what left, in the order of the exports.
+
+        Only extents that hold data are read, hashed and sent. When it returns, the receiver has everything on stable
+        storage, the manifests too. A connection that breaks is made anew and the copy carries on where it was;
+        after *timeout_s* seconds without one it is :class:`hostler.errors.ImageTransferError`. A source file that
+        changes, shrinks or grows meanwhile is the same error. *checkpoint* is called at least every 4 MiB a thread.
+        """
+
+
+class ImageVerifier(Protocol):
+    """Reads what lies on this host's disks."""
+
+    def verify(self, part: str, expected: ImageDigest, checkpoint: Checkpoint) -> None:
+        """Cut *part* to its true size, read it from the disk and compare it with what left; fsync it.
+
+        The receiver is closed by then. The first block that differs is :class:`hostler.errors.ImageMismatch`.
+        """
+
+    def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:
+        """Return the digest of a file as :meth:`ImageSender.send` computes it, reading only allocated extents."""

@@ -1,0 +1,324 @@
+"""Every error of hostler, sorted by what the operator does next.
+
+::
+
+    HostlerError
+    ├── Refused              nothing was changed: mend the cause, ask again          (exit code 3)
+    ├── Passing              a server or peer did not answer; asked again by itself  (exit code 1)
+    ├── Failed               a step failed: its migration was, or is being, undone   (exit code 4)
+    └── NeedsOperator        parked; the error names the commands that resolve it    (exit code 5)
+
+    Interrupted              not an error of the step: its leg must stop here and now. The step stays
+    ├── Fenced               RUNNING and is carried out again by whoever claims the job next. It derives
+    ├── SessionLost          from BaseException, since TaskFlow answers every Exception by undoing the flow.
+    ├── Unreachable
+    ├── Stopping
+    └── Park                 the leg stops, and the job leaves the board for the operator
+
+An error carries its facts as attributes and builds its sentence from them; *hint* is what to type next.
+The names of the leaves are Nova's wherever Nova has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+
+class HostlerError(Exception):
+    """The root of what hostler raises on purpose.
+
+    A leaf declares *template*, a :meth:`str.format` text over its keyword arguments, and *hint*, another one:
+    the command that leads out of it.
+    """
+
+    template: ClassVar[str] = "{message}"
+    hint_template: ClassVar[str] = ""
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None, /, **facts: object) -> None:
+        if message is not None:
+            facts.setdefault("message", message)
+        self.facts = facts
+        self.sentence = message if message is not None else self.template.format(**facts)
+        super().__init__(self.sentence)
+
+    def __getattr__(self, name: str) -> object:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.sentence, self.facts))
+
+    @property
+    def hint(self) -> str:
+        """The next thing to type, or the empty string."""
+        given = self.facts.get("hint")
+        if isinstance(given, str):
+            return given
+        try:
+            return self.hint_template.format(**self.facts)
+        except (KeyError, IndexError):
+            return ""
+
+
+def _rebuild(kind: type[HostlerError], sentence: str, facts: dict[str, object]) -> HostlerError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, sentence)
+    error.facts = facts
+    error.sentence = sentence
+    return error
+
+
+# -- refused: nothing was changed -------------------------------------------------------------------------
+
+
+class Refused(HostlerError):
+    """Asked for something that cannot be done as things are; nothing was changed."""
+
+    exit_code = 3
+
+
+class InstanceNotFound(Refused):
+    template = "no server is called {name!r}, and none has that UUID"
+    hint_template = "hostler server list"
+
+
+class AmbiguousName(Refused):
+    """Several servers share the name. *candidates*: their UUIDs with their hosts."""
+
+    template = "{name!r} names {count} servers: {candidates}"
+    hint_template = "use the UUID of the one you mean"
+
+
+class ComputeHostNotFound(Refused):
+    template = "no host is called {name!r}"
+    hint_template = "hostler host list"
+
+
+class MigrationNotFound(Refused):
+    template = "no migration is called {name!r}"
+    hint_template = "hostler migration list"
+
+
+class FlowNotFound(Refused):
+    template = "no flow is called {name!r}; there are: {known}"
+    hint_template = "hostler flow graph cold_migration"
+
+
+class UnableToMigrateToSelf(Refused):
+    template = "server {server!r} is on {host} already"
+    hint_template = "hostler host list"
+
+
+class HostUnavailable(Refused):
+    """Nobody works for that host at present."""
+
+    template = "no worker is alive on {host}"
+    hint_template = "on {host}: systemctl start hostler-worker"
+
+
+class HostDisabled(Refused):
+    template = "host {host} takes no new servers: {reason}"
+    hint_template = "hostler host list"
+
+
+class MigrationInProgress(Refused):
+    template = "server {server!r} is being migrated already ({migration})"
+    hint_template = "hostler migration watch {migration}"
+
+
+class InstanceInvalidState(Refused):
+    """*state* is not one in which *method* is allowed; *allowed* lists those that are."""
+
+    template = "server {server!r} is {state}: cannot {method} it; it must be {allowed}"
+    hint_template = "hostler server show {server}"
+
+
+class ComputeResourcesUnavailable(Refused):
+    """The destination's claim failed. Amounts are in *unit*."""
+
+    template = "{host} has not enough {resource}: {need} {unit} needed, {free} {unit} free"
+    hint_template = "hostler host show {host}"
+
+
+class MigrationPreCheckError(Refused):
+    """What the checks of a host found, all of it at once. *problems*: sentences; *host*: who checked."""
+
+    def __init__(self, problems: Sequence[str], *, host: str) -> None:
+        super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host)
+
+
+class DestinationDiskExists(Refused):
+    template = "{host} has a file {path} already"
+    hint_template = "on {host}: look at {path}, and move it away if nobody needs it"
+
+
+class BadConfiguration(Refused):
+    """A setting is missing or wrong. *where*: file and option."""
+
+    template = "{where}: {problem}"
+
+
+# -- passing: asked again ---------------------------------------------------------------------------------
+
+
+class Passing(HostlerError):
+    """A server or a peer did not answer in time; the same request may go through later."""
+
+
+class ServerUnreachable(Passing):
+    """*what* is ZooKeeper, the database or libvirt; *where* its address, without any password."""
+
+    template = "{what} does not answer at {where}: {reason}"
+    hint_template = "see that it runs and that this host reaches it, then ask again"
+
+
+# -- failed: the migration is undone ----------------------------------------------------------------------
+
+
+class Failed(HostlerError):
+    """A step failed; the flow walks back."""
+
+    exit_code = 4
+
+
+class MigrationError(Failed):
+    """The general failure of a step."""
+
+
+class UnexpectedTaskStateError(Failed):
+    """The compare-and-swap of :meth:`hostler.records.instances.save` found another state."""
+
+    template = "server {instance} is in task state {actual}, not in {expected}"
+
+
+class UnexpectedVMStateError(Failed):
+    template = "server {instance} is {actual}, not {expected}"
+
+
+class InstancePowerOffFailure(Failed):
+    template = "server {instance} did not stop: {reason}"
+
+
+class InstanceIsActive(Failed):
+    """Somebody started the guest while its files were about to be moved."""
+
+    template = "server {instance} runs on {host}; its files are not touched while it does"
+
+
+class DomainChanged(Failed):
+    """The domain's definition is not the one that was inspected."""
+
+    template = "server {instance} was changed since it was inspected: {what}"
+
+
+class DiskNotFound(Failed):
+    template = "{host} has no file {path}"
+
+
+class InvalidDiskInfo(Failed):
+    template = "{path}: {reason}"
+
+
+class ImageMismatch(Failed):
+    """An image that arrived is not the image that left. Digests are BLAKE3, hexadecimal; offset in bytes."""
+
+    template = "{path} differs at offset {offset}: {expected} left, {actual} arrived"
+
+
+class ImageTransferError(Failed):
+    """The bytes did not get through within the time allowed."""
+
+    template = "copying {path} failed: {reason}"
+
+
+class ReceiverUnavailable(Failed):
+    template = "the receiver on {host} could not be started: {reason}"
+
+
+class GuestStartError(Failed):
+    template = "server {instance} cannot be created on {host}: {reason}"
+
+
+class PortBindingFailed(Failed):
+    template = "port {port} cannot be bound to {host}: {reason}"
+
+
+class VolumeUnreachable(Failed):
+    template = "volume {volume} cannot be reached from {host}: {reason}"
+
+
+class HandOverRefused(Failed):
+    """The record of the server is not what the hand-over expects. The guest has not run on the destination."""
+
+    template = "server {instance} was not handed over: {reason}"
+
+
+class DestinationUnusable(Failed):
+    """A file system or directory of the destination could not be used."""
+
+    template = "{host}: {path}: {reason}"
+
+
+class ForeignObject(Failed):
+    """Something stands where ours should be, and it is not ours. It is left alone."""
+
+    template = "{what} on {host} does not belong to this migration; it was left as it is"
+
+
+# -- needs an operator ------------------------------------------------------------------------------------
+
+
+class NeedsOperator(HostlerError):
+    """The migration was parked. *commands*: what resolves it, best first."""
+
+    exit_code = 5
+
+
+class MigrationParked(NeedsOperator):
+    template = "migration {migration} was parked at {step}: {reason}"
+    hint_template = "hostler migration show {migration}"
+
+
+# -- interrupted: the leg stops, the step stays RUNNING ---------------------------------------------------
+
+
+class Interrupted(BaseException):
+    """The leg stops here and now, and nothing is undone by it.
+
+    TaskFlow's engine answers an :class:`Exception` by reverting; this passes through it.
+    """
+
+
+class Fenced(Interrupted):
+    """A later claim holds this migration: whatever this leg still wants to write is refused."""
+
+
+class SessionLost(Interrupted):
+    """ZooKeeper has ended our session: somebody else may hold the claim by now."""
+
+
+class Unreachable(Interrupted):
+    """The database (or libvirt) is away. The job stays, and is tried again with a growing pause."""
+
+
+class Stopping(Interrupted):
+    """The worker ends and could not wait for the step."""
+
+
+class Park(Interrupted):
+    """What is done cannot be undone by itself, and going on failed: a human decides.
+
+    *reason* is a sentence; *commands* are what resolves it, best first.
+    """
+
+    def __init__(self, reason: str, commands: Iterable[str] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.commands = list(commands)

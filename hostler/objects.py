@@ -1,0 +1,262 @@
+"""What the drivers say about the world, as plain records that travel through a flow as JSON.
+
+No type of libvirt, kazoo or SQLAlchemy appears here. Sizes are in bytes unless the name says otherwise; paths are
+absolute and as the domain names them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+
+class PowerState(enum.StrEnum):
+    """Nova's power states, as far as libvirt tells them apart."""
+
+    NOSTATE = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"
+
+    @property
+    def active(self) -> bool:
+        """Whether a QEMU process holds the images."""
+        return self in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+
+
+class Record:
+    """Mixin: a dataclass that becomes JSON and comes back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, dicts, strings and numbers."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build the record from :meth:`to_dict`'s result; unknown keys are a :class:`TypeError`."""
+        hints = get_type_hints(cls)
+        return cls(**{key: _revive(hints.get(key, Any), value) for key, value in data.items()})
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is list and value is not None:
+        (inner,) = get_args(hint)
+        return [_revive(inner, item) for item in value]
+    if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, dict):
+        return hint.from_dict(value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    for option in get_args(hint):
+        if isinstance(option, type) and issubclass(option, Record) and isinstance(value, dict):
+            return option.from_dict(value)
+    return value
+
+
+# -- what a hypervisor says -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Disk(Record):
+    """One ``<disk>`` whose bytes lie in a file of the host."""
+
+    target: str  #: the guest's name for it: ``vda``
+    path: str  #: ``<source file=...>``
+    format: str  #: as declared in the domain, never probed: ``qcow2``, ``raw``
+    device: str = "disk"  #: ``disk``, ``cdrom`` or ``floppy``
+    readonly: bool = False
+    shareable: bool = False
+    backing: list[str] = field(default_factory=list)  #: ``<backingStore>`` as far as the domain declares it
+
+
+@dataclass(frozen=True)
+class Volume(Record):
+    """One ``<disk type='network'>``: QEMU connects by itself, nothing is copied."""
+
+    target: str
+    protocol: str  #: ``rbd``, ``iscsi``, ``nbd``, ``http``...
+    name: str  #: export, image or IQN
+    hosts: list[str] = field(default_factory=list)  #: ``address:port`` each
+    secret_uuid: str | None = None  #: libvirt's secret it needs
+
+
+@dataclass(frozen=True)
+class Port(Record):
+    """One ``<interface>``."""
+
+    mac: str
+    kind: str  #: ``network``, ``bridge``, ``ethernet``, ``user``, ...
+    source: str | None  #: name of the libvirt network or bridge; None where the kind has none
+    model: str | None = None
+    portgroup: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot(Record):
+    """libvirt's metadata of an internal snapshot."""
+
+    name: str
+    xml: str
+    current: bool = False
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class Domain(Record):
+    """A libvirt domain, as defined (its inactive configuration, with secrets)."""
+
+    uuid: str
+    name: str
+    xml: str
+    power_state: PowerState
+    persistent: bool
+    autostart: bool
+    vcpus: int
+    memory_mb: int
+    machine: str  #: as declared: ``pc-i440fx-7.2``
+    arch: str
+    virt_type: str  #: ``kvm`` or ``qemu``
+    emulator: str | None
+    disks: list[Disk] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+    ports: list[Port] = field(default_factory=list)
+    #: parents first
+    snapshots: list[Snapshot] = field(default_factory=list)
+    nvram: str | None = None  #: path of the UEFI variables
+    tpm_state: str | None = None  #: directory of the emulated TPM's state
+    firmware: list[str] = field(default_factory=list)  #: read-only loaders that must exist on a host
+    boot_files: list[str] = field(default_factory=list)  #: kernel, initrd, dtb of a direct boot
+    #: sentences: what keeps this domain from being moved, whatever the destination
+    obstacles: list[str] = field(default_factory=list)
+    migration: str | None = None  #: the uuid in ``<hostler:migration>``: a domain that a migration made
+
+
+@dataclass(frozen=True)
+class DomainSummary(Record):
+    """What adoption needs to know of a domain."""
+
+    uuid: str
+    name: str
+    power_state: PowerState
+    vcpus: int
+    memory_mb: int
+    persistent: bool
+    migration: str | None = None  #: as in :class:`Domain`
+
+
+@dataclass(frozen=True)
+class HostResources(Record):
+    """What a host has in all."""
+
+    vcpus: int
+    memory_mb: int
+    local_disk_bytes: int  #: size of the file system under ``instances_path``
+    hypervisor_version: str
+
+
+# -- what moves -------------------------------------------------------------------------------------------
+
+
+class UnitKind(enum.StrEnum):
+    """Why a unit moves, and what may become of it on the source."""
+
+    OWN = "own"  #: this server's alone: set aside, copied, removed by confirm
+    SHARED = "shared"  #: backing files, ISO images, kernels: copied where missing, never removed, never set aside
+
+
+@dataclass(frozen=True)
+class FileEntry(Record):
+    """One regular file of a unit."""
+
+    name: str  #: relative to the unit's path; empty where the unit is the file itself
+    size_bytes: int
+    allocated_bytes: int
+    mode: int  #: permission bits
+    uid: int
+    gid: int
+    may_grow: bool = False  #: an image format that grows while the guest runs (not raw)
+    virtual_bytes: int = 0  #: the size that the guest sees; 0 where it is no image
+
+
+@dataclass(frozen=True)
+class Unit(Record):
+    """A path that moves as a whole: a file, or a directory with all that is in it."""
+
+    path: str
+    kind: UnitKind
+    directory: bool
+    files: list[FileEntry] = field(default_factory=list)
+    subdirectories: list[str] = field(default_factory=list)  #: relative, parents first
+    device: int = 0  #: st_dev and st_ino at inspection, to tell the path from another of that name
+    inode: int = 0
+    mode: int = 0o755  #: of the directory; unused for a file
+    uid: int = 0
+    gid: int = 0
+    digest: str | None = None  #: SHARED only: BLAKE3 of the file's whole contents
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that lie on the disk, holes not counted."""
+        return sum(entry.allocated_bytes for entry in self.files)
+
+
+@dataclass(frozen=True)
+class Inventory(Record):
+    """Everything of a server that a migration has to carry: InspectInstance's result."""
+
+    domain: Domain
+    units: list[Unit] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes to copy, holes not counted."""
+        return sum(unit.size_bytes for unit in self.units)
+
+
+# -- the copy ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Export(Record):
+    """One file that a receiver takes. The source reads *source*, the destination holds *part*."""
+
+    name: str  #: the NBD export's name: a number as text
+    source: str  #: absolute path on the source after it was set aside
+    part: str  #: absolute path in a part directory of the destination
+    size_bytes: int  #: what the part file is made to hold at most; cut to the true size by the verification
+    exact: bool  #: the source must have exactly this size (raw disks); else at most
+
+
+@dataclass(frozen=True)
+class ReceiverAddress(Record):
+    """Where and with which key the source sends."""
+
+    host: str  #: address the receiver listens on
+    port: int
+    username: str  #: TLS-PSK identity: the migration's uuid
+    key: str = field(repr=False)  #: TLS-PSK, hexadecimal; never logged
+    exports: list[Export] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CopyProgress(Record):
+    """How far one export is. ``total_bytes`` counts allocated bytes, not the virtual size."""
+
+    name: str
+    path: str
+    done_bytes: int
+    total_bytes: int
+    rate_bytes_per_s: float
+
+
+@dataclass(frozen=True)
+class ImageDigest(Record):
+    """What left: the true size of a file and the digest over its block manifest."""
+
+    path: str
+    size_bytes: int
+    allocated_bytes: int
+    digest: str  #: BLAKE3, hexadecimal, of the file's whole contents' block digests: see the manifest
