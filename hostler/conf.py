@@ -1,0 +1,143 @@
+"""Settings: what they are, and how a command or a worker reads them.
+
+oslo.config; the sample file is generated from :func:`list_opts` (``hostler`` is its namespace for
+``oslo-config-generator``).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_config import cfg, types
+from oslo_log import log
+
+from hostler import __version__
+from hostler.errors import BadConfiguration
+
+#: Read in this order, where it exists, unless ``--config-file`` names another.
+CONFIG_FILES = ("/etc/hostler/hostler.conf",)
+
+default_opts = [
+    cfg.StrOpt(
+        "host",
+        default=socket.gethostname(),
+        sample_default="the machine's host name",
+        help="Name of this host: of its board, of its record, and what operators type.",
+    ),
+    cfg.StrOpt(
+        "my_ip",
+        help="Address of this host at which the other hosts send images to it, unless migration_inbound_addr is set.",
+    ),
+    cfg.StrOpt(
+        "migration_inbound_addr",
+        help="Address or name at which this host takes images, where that is another network than my_ip's.",
+    ),
+    cfg.StrOpt("instances_path", default="/var/lib/libvirt/instances", help="Where servers have directories of their own."),
+    cfg.StrOpt("state_path", default="/var/lib/hostler", help="What the worker keeps across a restart of the host."),
+    cfg.StrOpt("run_path", default="/run/hostler", help="What the worker keeps while the host is up: keys, locks. Must be local."),
+    cfg.IntOpt("max_concurrent_migrations", default=4, min=1, help="How many migrations this host works on at once."),
+    cfg.IntOpt("shutdown_timeout", default=60, min=0, help="Seconds a guest has to shut down before its plug is pulled."),
+    cfg.IntOpt("shutdown_retry_interval", default=10, min=1, help="Seconds after which the power button is pressed again."),
+    cfg.IntOpt("graceful_shutdown_timeout", default=60, min=0, help="Seconds a worker that was told to end waits for the current step."),
+    cfg.IntOpt("guest_start_timeout", default=60, min=1, help="Seconds until a guest must be running on its new host."),
+    cfg.FloatOpt("cpu_allocation_ratio", default=4.0, min=0.1, help="Virtual CPUs that a CPU of the host may carry."),
+    cfg.FloatOpt("ram_allocation_ratio", default=1.0, min=0.1, help="Guest memory for each byte of the host's memory."),
+    cfg.FloatOpt("disk_allocation_ratio", default=1.0, min=0.1, help="Disk given to servers for each byte of the host's."),
+    cfg.IntOpt("reserved_host_memory_mb", default=512, min=0, help="Memory of the host that servers never get."),
+    cfg.IntOpt("max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."),
+]
+
+database_opts = [
+    cfg.StrOpt(
+        "connection",
+        secret=True,
+        help="SQLAlchemy URL of the records: postgresql+psycopg2://..., mysql+pymysql://..., or sqlite:///FILE"
+        " where every host sees that file on one machine.",
+    ),
+    cfg.IntOpt("connect_timeout", default=5, min=1, help="Seconds until an unanswered connection is given up."),
+]
+
+zookeeper_opts = [
+    cfg.ListOpt("hosts", default=[], help="ZooKeeper servers, host:port each."),
+    cfg.StrOpt("root", default="/hostler", help="Node under which everything of hostler lies."),
+    cfg.FloatOpt("session_timeout", default=10.0, min=1, help="Seconds after which a silent worker loses its claims."),
+    cfg.FloatOpt("connect_timeout", default=5.0, min=0.5, help="Seconds until an unanswered connection is given up."),
+    cfg.FloatOpt("relist_interval", default=30.0, min=1, help="Seconds between two looks at the whole board: the net under the watches."),
+    cfg.FloatOpt("reconcile_interval", default=60.0, min=1, help="Seconds between two comparisons of board and records."),
+    cfg.FloatOpt("posting_timeout", default=30.0, min=1, help="Seconds after which a migration that was never posted is given up."),
+]
+
+libvirt_opts = [
+    cfg.StrOpt("uri", default="qemu:///system", help="libvirt's connection URI."),
+]
+
+images_opts = [
+    cfg.IntOpt("port_first", default=20900, min=1, max=65535, help="First TCP port at which images are taken."),
+    cfg.IntOpt("port_last", default=20963, min=1, max=65535, help="Last one; each arriving migration takes a port."),
+    cfg.IntOpt("connections", default=4, min=1, max=16, help="Connections over which a migration sends its images."),
+    cfg.IntOpt("timeout", default=300, min=1, help="Seconds that a copy waits for its receiver to come back."),
+]
+
+driver_opts = [
+    cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
+    cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
+    cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),
+    cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces."),
+    cfg.StrOpt("claims", default="records", help="Driver of the claims on a host's resources."),
+    cfg.StrOpt("notifications", default="log", help="oslo.messaging notification driver: log, noop."),
+]
+
+GROUPS: dict[str, list[cfg.Opt]] = {
+    "DEFAULT": default_opts,
+    "database": database_opts,
+    "zookeeper": zookeeper_opts,
+    "libvirt": libvirt_opts,
+    "images": images_opts,
+    "drivers": driver_opts,
+}
+
+_HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the options by group, as ``oslo-config-generator`` wants them."""
+    return list(GROUPS.items())
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make every setting known to *conf*."""
+    log.register_options(conf)
+    for group, options in GROUPS.items():
+        conf.register_opts(options, group=None if group == "DEFAULT" else group)
+
+
+def load(config_files: Sequence[str] | None = None, arguments: Sequence[str] = ()) -> cfg.ConfigOpts:
+    """Read the settings; a file that is missing, damaged or half is :class:`~hostler.errors.BadConfiguration`."""
+    conf = cfg.ConfigOpts()
+    register(conf)
+    files = list(config_files) if config_files else [name for name in CONFIG_FILES if Path(name).exists()]
+    try:
+        conf(list(arguments), project="hostler", version=__version__, default_config_files=files)
+    except (cfg.Error, cfg.ConfigFileParseError) as error:
+        raise BadConfiguration(where=", ".join(files) or "command line", problem=str(error)) from error
+    return conf
+
+
+def check(conf: cfg.ConfigOpts, *, worker: bool = False) -> None:
+    """Refuse half a configuration, naming the first option that is missing and where it belongs."""
+    where = ", ".join(conf.default_config_files) or CONFIG_FILES[0]
+    hint = f"add it to {CONFIG_FILES[0]}; hostler config sample prints every setting"
+    needed = [("database", "connection"), ("zookeeper", "hosts")]
+    for group, option in needed:
+        if not conf[group][option]:
+            raise BadConfiguration(where=where, problem=f"[{group}] {option} is not set", hint=hint)
+    if worker and not (conf.migration_inbound_addr or conf.my_ip):
+        raise BadConfiguration(where=where, problem="[DEFAULT] my_ip is not set", hint=hint)
+    if conf.images.port_first > conf.images.port_last:
+        raise BadConfiguration(where=where, problem="[images] port_first is above port_last", hint=hint)
+    try:
+        _HOST_NAME(conf.host)
+    except ValueError as error:
+        raise BadConfiguration(where=where, problem=f"[DEFAULT] host: {error}", hint=hint) from error

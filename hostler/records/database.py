@@ -1,0 +1,124 @@
+"""The connection to the records."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from hostler.errors import BadConfiguration, ServerUnreachable
+
+#: What SQLAlchemy raises when the database is away, full of work, or shutting down.
+AWAY = (DBAPIError, PoolTimeout)
+
+
+class Database:
+    """The records of one installation.
+
+    A database that does not answer is :class:`~hostler.errors.ServerUnreachable`, which names it without its password.
+    """
+
+    def __init__(self, url: str, connect_timeout_s: int = 5) -> None:
+        try:
+            self.engine = _engine(url, connect_timeout_s)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise BadConfiguration(where="[database] connection", problem=str(error)) from error
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @property
+    def address(self) -> str:
+        """The URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Give a session whose changes are committed together, or not at all."""
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except AWAY as error:
+            if not is_away(error):
+                raise
+            raise ServerUnreachable(what="the database", where=self.address, reason=first_line(error)) from error
+
+    def check(self) -> None:
+        """Refuse a database whose tables are not those of this version."""
+        with self.transaction() as session:
+            found = MigrationContext.configure(session.connection()).get_current_revision()
+        wanted = ScriptDirectory.from_config(self._alembic()).get_current_head()
+        if found != wanted:
+            state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
+            raise BadConfiguration(where=self.address, problem=f"the database {state}", hint="hostler db upgrade")
+
+    def upgrade(self) -> str:
+        """Bring the tables to this version; return its revision. Nothing if they are there already."""
+        config = self._alembic()
+        with self.transaction() as session:
+            config.attributes["connection"] = session.connection()
+            command.upgrade(config, "head")
+        return ScriptDirectory.from_config(config).get_current_head() or ""
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+    @staticmethod
+    def _alembic() -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        return config
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell a database that does not answer from a statement that it refused."""
+    if isinstance(error, PoolTimeout):
+        return True
+    original = getattr(error, "orig", None)
+    return bool(getattr(error, "connection_invalidated", False)) or type(original).__name__ in (
+        "OperationalError",
+        "InterfaceError",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The error's first line: drivers append hints and SQL."""
+    original = getattr(error, "orig", None) or error
+    return (str(original).strip().splitlines() or [type(original).__name__])[0]
+
+
+def _engine(url: str, connect_timeout_s: int) -> Engine:
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": connect_timeout_s, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediately)
+        return engine
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=connect_timeout_s,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": connect_timeout_s},
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # pysqlite's own BEGIN comes too late: a reader could not become a writer
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediately(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,138 @@
+"""The fence: only the latest claim of a migration writes.
+
+Each transaction of a leg begins by touching the fence's row at its own epoch. That locks the row (on SQLite: the
+database) until the commit, so that no later claim slips in between; a leg whose epoch was passed matches no row and
+stops. A ``SELECT ... FOR SHARE`` would not do: SQLite compiles it to a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from hostler.errors import Fenced, ServerUnreachable, Unreachable
+from hostler.records.database import Database
+from hostler.records.models import Event, Fence, JournalEntry, now
+
+
+class FencedRecords:
+    """The records as one leg may write them: under its migration's epoch."""
+
+    def __init__(self, database: Database, migration: str, epoch: int, host: str) -> None:
+        self.database = database
+        self.migration = migration
+        self.epoch = epoch
+        self.host = host
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Give a fenced session.
+
+        :class:`~hostler.errors.Fenced` if a later claim was made; :class:`~hostler.errors.Unreachable` if the
+        database is away. Both end the leg and undo nothing.
+        """
+        try:
+            with self.database.transaction() as session:
+                touched = session.execute(
+                    update(Fence)
+                    .where(Fence.migration_uuid == self.migration, Fence.epoch == self.epoch)
+                    .values(epoch=Fence.epoch)
+                )
+                if touched.rowcount != 1:  # type: ignore[attr-defined]
+                    raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
+                yield session
+        except ServerUnreachable as error:
+            raise Unreachable(str(error)) from error
+
+    def note(self, session: Session, kind: str, text: str) -> None:
+        """Add a line to the migration's history."""
+        add_event(session, self.migration, self.host, kind, text)
+
+    def journal(self, task: str) -> Journal:
+        """Return the write-ahead rows of one task."""
+        return Journal(self, task)
+
+
+class Journal:
+    """What one task of one migration is about to do, has done and has undone."""
+
+    def __init__(self, records: FencedRecords, task: str) -> None:
+        self._records = records
+        self._task = task
+
+    def intend(self, key: str, **data: Any) -> None:
+        """Write down that *key* is about to be done; facts of an earlier attempt are kept."""
+        with self._records.transaction() as session:
+            entry = session.get(JournalEntry, (self._records.migration, self._task, key))
+            if entry is None:
+                session.add(self._entry(key, "intent", data))
+            elif entry.state == "undone":
+                entry.state, entry.data = "intent", data
+
+    def done(self, key: str, **data: Any) -> None:
+        """Write down that *key* was done; *data* is added to what is known."""
+        self._put(key, "done", data)
+
+    def undone(self, key: str) -> None:
+        """Write down that *key* was undone."""
+        self._put(key, "undone", {})
+
+    def get(self, key: str) -> JournalEntry | None:
+        """Return the entry, unless it was undone."""
+        entry = self.all().get(key)
+        return entry if entry and entry.state != "undone" else None
+
+    def all(self) -> dict[str, JournalEntry]:
+        """Return all entries by key."""
+        with self._records.transaction() as session:
+            rows = session.scalars(
+                select(JournalEntry).where(
+                    JournalEntry.migration_uuid == self._records.migration, JournalEntry.task == self._task
+                )
+            )
+            return {row.key: row for row in rows}
+
+    def _put(self, key: str, state: str, data: dict[str, Any]) -> None:
+        with self._records.transaction() as session:
+            entry = session.get(JournalEntry, (self._records.migration, self._task, key))
+            if entry is None:
+                session.add(self._entry(key, state, data))
+            else:
+                entry.state, entry.data = state, entry.data | data
+
+    def _entry(self, key: str, state: str, data: dict[str, Any]) -> JournalEntry:
+        return JournalEntry(
+            migration_uuid=self._records.migration, task=self._task, key=key, state=state, data=data, updated_at=now()
+        )
+
+
+def raise_fence(session: Session, migration: str, epoch: int) -> bool:
+    """Let the claim of *epoch* write from now on, and no earlier one; tell whether it is the latest."""
+    risen = session.execute(
+        update(Fence).where(Fence.migration_uuid == migration, Fence.epoch < epoch).values(epoch=epoch)
+    )
+    return bool(risen.rowcount)  # type: ignore[attr-defined]
+
+
+def open_fence(session: Session, migration: str) -> None:
+    """Make the fence of a new migration."""
+    session.execute(insert(Fence).values(migration_uuid=migration, epoch=0))
+
+
+def current_epoch(session: Session, migration: str) -> int:
+    """Return the epoch of the latest claim known to the database."""
+    return session.scalar(select(Fence.epoch).where(Fence.migration_uuid == migration)) or 0
+
+
+def add_event(session: Session, migration: str, host: str, kind: str, text: str) -> None:
+    """Add a line to a migration's history."""
+    session.execute(insert(Event).values(migration_uuid=migration, at=now(), host=host, kind=kind, text=text))
+
+
+def forget(session: Session, migration: str) -> None:
+    """Remove what only a migration under way needs."""
+    session.execute(delete(JournalEntry).where(JournalEntry.migration_uuid == migration))

@@ -1,0 +1,88 @@
+"""Servers: found by what operators type, saved by compare-and-swap."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from hostler.errors import AmbiguousName, InstanceNotFound, UnexpectedTaskStateError
+from hostler.objects import PowerState
+from hostler.records.models import Instance, Migration, now
+
+#: Phases of a migration in which the server's record belongs to it.
+UNDER_WAY = ("posting", "open", "parked")
+
+
+def find(session: Session, name: str) -> Instance:
+    """Return the server of that UUID or name."""
+    if found := session.get(Instance, name.lower()):
+        return found
+    named = list(session.scalars(select(Instance).where(Instance.name == name).order_by(Instance.host)))
+    if not named:
+        raise InstanceNotFound(name=name)
+    if len(named) > 1:
+        candidates = ", ".join(f"{instance.uuid} on {instance.host}" for instance in named)
+        raise AmbiguousName(name=name, count=len(named), candidates=candidates)
+    return named[0]
+
+
+def get(session: Session, uuid: str) -> Instance:
+    """Return the server of that UUID as the database has it now."""
+    found = session.get(Instance, uuid, populate_existing=True)
+    if found is None:
+        raise InstanceNotFound(name=uuid)
+    return found
+
+
+def save(
+    session: Session,
+    uuid: str,
+    *,
+    expected_task_state: Collection[str | None] | None = None,
+    **changes: Any,
+) -> None:
+    """Write *changes* if the server is in one of the expected task states (Nova's ``Instance.save``).
+
+    :class:`~hostler.errors.UnexpectedTaskStateError` otherwise, and nothing is written. None as *expected_task_state*
+    expects nothing; a collection may hold None, the state of a server that nobody works on.
+    """
+    statement = update(Instance).where(Instance.uuid == uuid)
+    if expected_task_state is not None:
+        named = [state for state in expected_task_state if state is not None]
+        condition = Instance.task_state.in_(named)
+        if None in expected_task_state:
+            condition = condition | Instance.task_state.is_(None)
+        statement = statement.where(condition)
+    saved = session.execute(statement.values(updated_at=now(), **changes).execution_options(synchronize_session=False))
+    if saved.rowcount != 1:  # type: ignore[attr-defined]
+        actual = get(session, uuid).task_state
+        expected = " or ".join(str(state) for state in expected_task_state or ())
+        raise UnexpectedTaskStateError(instance=uuid, actual=actual, expected=expected)
+
+
+def migration_under_way(session: Session, uuid: str) -> Migration | None:
+    """Return the migration that works on the server, or that waits for an operator."""
+    return session.scalar(
+        select(Migration).where(Migration.instance_uuid == uuid, Migration.phase.in_(UNDER_WAY)).limit(1)
+    )
+
+
+def unconfirmed_migration(session: Session, uuid: str) -> Migration | None:
+    """Return the migration that is finished and waits to be confirmed."""
+    return session.scalar(
+        select(Migration)
+        .where(
+            Migration.instance_uuid == uuid,
+            Migration.phase == "closed",
+            Migration.status.in_(("finished", "confirming")),
+        )
+        .limit(1)
+    )
+
+
+def vm_state_of(power_state: PowerState) -> str:
+    """Return Nova's vm_state for a guest that nobody migrates."""
+    return "active" if power_state.active else "stopped"

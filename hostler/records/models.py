@@ -1,0 +1,245 @@
+"""The tables.
+
+Times are in UTC without a zone, as SQLite keeps no other. Sizes are in bytes unless the name says otherwise.
+States are Nova's words.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime.datetime:
+    """The current time, as the tables keep it."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+def new_uuid() -> str:
+    """A random UUID as text."""
+    return str(uuid.uuid4())
+
+
+class Base(DeclarativeBase):
+    """The declarative base; Alembic compares its metadata with the database."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        str: String(255),
+        int: BigInteger,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class Host(Base):
+    """A machine with a worker, as the worker itself reports it."""
+
+    __tablename__ = "hosts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str]  #: where it takes images
+    vcpus: Mapped[int]
+    memory_mb: Mapped[int]
+    local_disk_bytes: Mapped[int]
+    cpu_allocation_ratio: Mapped[float]
+    ram_allocation_ratio: Mapped[float]
+    disk_allocation_ratio: Mapped[float]
+    reserved_host_memory_mb: Mapped[int]
+    hypervisor_version: Mapped[str]
+    worker_version: Mapped[str]
+    disabled_reason: Mapped[str | None]  #: not None: takes no new servers
+    #: raised by each claim and each drop: the compare-and-swap that lets one of two racing claims win
+    claims_generation: Mapped[int] = mapped_column(default=0)
+    updated_at: Mapped[datetime.datetime] = mapped_column(default=now)
+
+
+class Flavor(Base):
+    """A named size of server."""
+
+    __tablename__ = "flavors"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_uuid)
+    name: Mapped[str] = mapped_column(unique=True)
+    vcpus: Mapped[int]
+    memory_mb: Mapped[int]
+    root_gb: Mapped[int]
+    ephemeral_gb: Mapped[int] = mapped_column(default=0)
+    swap_mb: Mapped[int] = mapped_column(default=0)
+
+
+class Instance(Base):
+    """A server: a libvirt domain that some host has, or that is on its way."""
+
+    __tablename__ = "instances"
+
+    uuid: Mapped[str] = mapped_column(String(36), primary_key=True)  #: the domain's UUID
+    name: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.name"), index=True)
+    vm_state: Mapped[str]  #: ``active``, ``stopped``, ``resized``, ``error``
+    task_state: Mapped[str | None]
+    power_state: Mapped[str]
+    vcpus: Mapped[int]
+    memory_mb: Mapped[int]
+    disk_bytes: Mapped[int] = mapped_column(default=0)  #: what its images may take in all; 0 where never inspected
+    flavor_id: Mapped[str | None] = mapped_column(ForeignKey("flavors.id"))
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
+    launched_at: Mapped[datetime.datetime | None]
+
+
+class Migration(Base):
+    """One move of one server, from the request until it is confirmed or undone."""
+
+    __tablename__ = "migrations"
+
+    uuid: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_uuid)
+    instance_uuid: Mapped[str] = mapped_column(String(36), index=True)
+    instance_name: Mapped[str]
+    migration_type: Mapped[str]  #: ``migration``, ``resize``; ``dry-run`` for a check that changes nothing
+    status: Mapped[str]  #: Nova's migration.status
+    #: ``posting``, ``open`` (there is a job), ``parked``, ``closed`` (no flow of it is under way)
+    phase: Mapped[str] = mapped_column(index=True)
+    source_compute: Mapped[str]
+    dest_compute: Mapped[str]
+    old_vm_state: Mapped[str | None]
+    flow_name: Mapped[str]  #: the flow that is, or was last, under way
+    flow_uuid: Mapped[str] = mapped_column(String(36))
+    #: how that flow ended: ``success``, ``refused``, ``reverted``, ``parked``; None while it is under way
+    outcome: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)  #: the first cause, one sentence
+    hint: Mapped[str | None] = mapped_column(Text)  #: what to type next
+    request_id: Mapped[str]
+    requested_by: Mapped[str]
+    cancel_reason: Mapped[str | None] = mapped_column(Text)  #: the operator's wish to undo it
+    report: Mapped[dict[str, Any] | None]  #: what a dry run found
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now, index=True)
+    updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
+    finished_at: Mapped[datetime.datetime | None]
+
+
+class Fence(Base):
+    """The epoch of the claim that may write for a migration; every write of a leg begins by touching it."""
+
+    __tablename__ = "fences"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    epoch: Mapped[int]
+
+
+class Claim(Base):
+    """Resources of a host that a migration holds beside what the host's servers use."""
+
+    __tablename__ = "claims"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    host: Mapped[str] = mapped_column(primary_key=True)
+    vcpus: Mapped[int]
+    memory_mb: Mapped[int]
+    disk_bytes: Mapped[int]
+
+
+class Binding(Base):
+    """Where a port is bound while its server moves."""
+
+    __tablename__ = "bindings"
+
+    instance_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    port: Mapped[str] = mapped_column(primary_key=True)  #: MAC address
+    host: Mapped[str] = mapped_column(primary_key=True)
+    active: Mapped[bool]
+    network: Mapped[str]  #: ``bridge:br0`` or ``network:default`` on that host
+    migration_uuid: Mapped[str | None] = mapped_column(String(36))
+
+
+class JournalEntry(Base):
+    """Written ahead of an effect: what a step is about to do, and whether it has.
+
+    A task's result is stored only when it returns; after a kill its undo finds this.
+    """
+
+    __tablename__ = "journal"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]  #: ``intent``, ``done``, ``undone``
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Receiver(Base):
+    """Where and with which key a migration's images are taken; gone when they are verified."""
+
+    __tablename__ = "receivers"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    host: Mapped[str]
+    address: Mapped[dict[str, Any]]  #: :class:`hostler.objects.ReceiverAddress`
+
+
+class Progress(Base):
+    """How far the copy of one file is."""
+
+    __tablename__ = "progress"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(Text)
+    done_bytes: Mapped[int]
+    total_bytes: Mapped[int]
+    rate_bytes_per_s: Mapped[int]
+    updated_at: Mapped[datetime.datetime] = mapped_column(default=now)
+
+
+class Event(Base):
+    """One line of a migration's history."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_migration", "migration_uuid", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    migration_uuid: Mapped[str] = mapped_column(String(36))
+    at: Mapped[datetime.datetime] = mapped_column(default=now)
+    host: Mapped[str]
+    kind: Mapped[str]  #: ``posted``, ``claimed``, ``handed-over``, ``parked``, ``finished``, ...
+    text: Mapped[str] = mapped_column(Text)
+
+
+class FlowRow(Base):
+    """TaskFlow's flow detail."""
+
+    __tablename__ = "flows"
+
+    uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    migration_uuid: Mapped[str] = mapped_column(String(36), index=True)
+    name: Mapped[str]
+    state: Mapped[str | None]
+    meta: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now)
+
+
+class AtomRow(Base):
+    """TaskFlow's atom detail, with its place in the flow and the times that its states changed."""
+
+    __tablename__ = "atoms"
+
+    uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    flow_uuid: Mapped[str] = mapped_column(ForeignKey("flows.uuid", ondelete="CASCADE"), index=True)
+    position: Mapped[int]  #: from 1; 0 for the detail in which TaskFlow keeps the posted arguments
+    name: Mapped[str]
+    version: Mapped[str | None]
+    state: Mapped[str | None]
+    intention: Mapped[str | None]
+    results: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    revert_results: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    revert_failure: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    meta: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    started_at: Mapped[datetime.datetime | None]
+    finished_at: Mapped[datetime.datetime | None]
+    revert_started_at: Mapped[datetime.datetime | None]
+    revert_finished_at: Mapped[datetime.datetime | None]

@@ -1,0 +1,88 @@
+"""Migrations: their records, by whatever an operator calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from hostler.errors import InstanceNotFound, MigrationNotFound
+from hostler.records import instances
+from hostler.records.models import AtomRow, Event, Migration, Progress, now
+
+#: Letters of a UUID that are enough to name a migration, if only one begins so.
+PREFIX_LENGTH = 4
+
+
+def get(session: Session, uuid: str) -> Migration:
+    """Return the migration of that uuid as the database has it now."""
+    found = session.get(Migration, uuid, populate_existing=True)
+    if found is None:
+        raise MigrationNotFound(name=uuid)
+    return found
+
+
+def find(session: Session, name: str) -> Migration:
+    """Return the migration whose uuid is, or alone begins with, *name*; or the latest one of the server *name*."""
+    if found := session.get(Migration, name.lower()):
+        return found
+    if len(name) >= PREFIX_LENGTH and set(name.lower()) <= set("0123456789abcdef-"):
+        begun = list(session.scalars(select(Migration).where(Migration.uuid.startswith(name.lower())).limit(2)))
+        if len(begun) == 1:
+            return begun[0]
+    try:
+        server = instances.find(session, name)
+    except InstanceNotFound:
+        raise MigrationNotFound(name=name) from None
+    latest = session.scalars(
+        select(Migration)
+        .where(Migration.instance_uuid == server.uuid, Migration.migration_type != "dry-run")
+        .order_by(Migration.created_at.desc())
+        .limit(1)
+    ).first()
+    if latest is None:
+        raise MigrationNotFound(f"server {name!r} was never migrated", name=name)
+    return latest
+
+
+def in_phase(session: Session, *phases: str) -> list[Migration]:
+    """Return the migrations in these phases, oldest first."""
+    return list(session.scalars(select(Migration).where(Migration.phase.in_(phases)).order_by(Migration.created_at)))
+
+
+def save(session: Session, uuid: str, *, expected_status: Sequence[str] = (), **changes: Any) -> bool:
+    """Write *changes*, if the status is one of the expected ones; tell whether it was."""
+    statement = update(Migration).where(Migration.uuid == uuid)
+    if expected_status:
+        statement = statement.where(Migration.status.in_(expected_status))
+    saved = session.execute(
+        statement.values(updated_at=now(), **changes).execution_options(synchronize_session=False)
+    )
+    return bool(saved.rowcount)  # type: ignore[attr-defined]
+
+
+def steps(session: Session, flow_uuid: str) -> list[AtomRow]:
+    """Return the steps of a flow in order, without the row in which TaskFlow keeps the arguments."""
+    return list(
+        session.scalars(
+            select(AtomRow).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0).order_by(AtomRow.position)
+        )
+    )
+
+
+def events(session: Session, uuid: str) -> list[Event]:
+    """Return the history, oldest first."""
+    return list(session.scalars(select(Event).where(Event.migration_uuid == uuid).order_by(Event.id)))
+
+
+def progress(session: Session, uuid: str) -> list[Progress]:
+    """Return how far each file's copy is, in the order of the exports."""
+    rows = session.scalars(select(Progress).where(Progress.migration_uuid == uuid))
+    return sorted(rows, key=lambda row: (len(row.name), row.name))
+
+
+def forget_progress(session: Session, uuid: str) -> None:
+    """Remove the progress rows of a copy that starts over."""
+    session.execute(delete(Progress).where(Progress.migration_uuid == uuid))
