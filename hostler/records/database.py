@@ -35,6 +35,7 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise BadConfiguration(where="[database] connection", problem=str(error)) from error
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(read_only=True), expire_on_commit=False)
 
     @property
     def address(self) -> str:
@@ -44,9 +45,19 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Give a session whose changes are committed together, or not at all."""
+        with self._away_is_unreachable(), self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that only reads and holds nobody up."""
+        with self._away_is_unreachable(), self._readers.begin() as session:
+            yield session
+
+    @contextmanager
+    def _away_is_unreachable(self) -> Iterator[None]:
         try:
-            with self._sessions.begin() as session:
-                yield session
+            yield
         except AWAY as error:
             if not is_away(error):
                 raise
@@ -54,7 +65,7 @@ class Database:
 
     def check(self) -> None:
         """Refuse a database whose tables are not those of this version."""
-        with self.transaction() as session:
+        with self.reading() as session:
             found = MigrationContext.configure(session.connection()).get_current_revision()
         wanted = ScriptDirectory.from_config(self._alembic()).get_current_head()
         if found != wanted:
@@ -102,7 +113,7 @@ def _engine(url: str, connect_timeout_s: int) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"timeout": connect_timeout_s, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediately)
+        event.listen(engine, "begin", _begin)
         return engine
     return create_engine(
         url,
@@ -120,5 +131,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _begin_immediately(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Any) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

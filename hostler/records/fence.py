@@ -88,7 +88,7 @@ class Journal:
 
     def all(self) -> dict[str, JournalEntry]:
         """Return all entries by key."""
-        with self._records.transaction() as session:
+        with self._records.database.reading() as session:
             rows = session.scalars(
                 select(JournalEntry).where(
                     JournalEntry.migration_uuid == self._records.migration, JournalEntry.task == self._task

@@ -1,0 +1,31 @@
+"""What hostler asks of whatever connects a server's interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hostler.objects import Port
+from hostler.records.fence import FencedRecords
+
+
+class Ports(Protocol):
+    """The network side of one host. Every call is idempotent."""
+
+    def destination_problems(self, ports: Sequence[Port]) -> list[str]:
+        """Return, as sentences, which of *ports* this host could not connect: a bridge or network it lacks."""
+
+    def mapping(self, ports: Sequence[Port]) -> dict[str, str]:
+        """Return what each source is called here: ``bridge:br0`` -> ``bridge:br1``; only what differs."""
+
+    def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Make *host* the active place of the port; the binding it had stays, inactive.
+
+        :class:`hostler.errors.PortBindingFailed` if that cannot be.
+        """
+
+    def unbind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Undo :meth:`bind`: drop what this migration bound, and make the old binding active again."""
+
+    def settle(self, records: FencedRecords, instance: str, host: str) -> None:
+        """Drop the bindings to every host but *host*: the migration is confirmed."""
