@@ -281,6 +281,12 @@ class NeedsOperator(HostlerError):
     exit_code = 5
 
 
+class FlowUnreadable(NeedsOperator):
+    """The record of a flow is damaged, or was written by a version that this one does not know."""
+
+    template = "flow {flow} cannot be read: {reason}"
+
+
 class MigrationParked(NeedsOperator):
     template = "migration {migration} was parked at {step}: {reason}"
     hint_template = "hostler migration show {migration}"

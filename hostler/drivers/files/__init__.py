@@ -69,3 +69,9 @@ class InstanceFiles(Protocol):
 
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
         """Undo :meth:`place`: only what this migration placed, known by its inode on record in the part directory."""
+
+    def settle(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Remove the emptied part directories once nothing can be undone any more."""
+
+    def absent(self, units: Sequence[Unit]) -> list[str]:
+        """Return, as sentences, which files of *units* are not at their final paths. It only reads."""

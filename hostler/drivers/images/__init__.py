@@ -60,8 +60,8 @@ class ImageSender(Protocol):
 class ImageVerifier(Protocol):
     """Reads what lies on this host's disks."""
 
-    def verify(self, part: str, expected: ImageDigest, checkpoint: Checkpoint) -> None:
-        """Cut *part* to its true size, read it from the disk and compare it with what left; fsync it.
+    def verify(self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint) -> None:
+        """Cut the part file to its true size, read it from the disk and compare it with what left; fsync it.
 
         The receiver is closed by then. The first block that differs is :class:`hostler.errors.ImageMismatch`.
         """

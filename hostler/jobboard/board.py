@@ -1,0 +1,310 @@
+"""The boards in ZooKeeper: which host's turn a migration is, and who works on it.
+
+::
+
+    /hostler/boards/<host>/<migration>        the job: a :class:`Posting`; at most one a migration
+    /hostler/boards/<host>/<migration>/lock   ephemeral: the session that works on it
+    /hostler/instances/<instance>             the migration that holds the server, and the board its job is on
+    /hostler/workers/<host>                   ephemeral: the worker that is alive there
+    /hostler/parked/<migration>               what waits for an operator
+
+Each change is one transaction. One whose reply is lost is decided by looking: its effect carries its epoch, which no
+other change has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.client import KazooClient, TransactionRequest
+from kazoo.exceptions import (
+    BadVersionError,
+    ConnectionLoss,
+    NodeExistsError,
+    NoNodeError,
+    OperationTimeoutError,
+    RolledBackError,
+    RuntimeInconsistency,
+    SessionExpiredError,
+)
+from kazoo.protocol.states import ZnodeStat
+
+from hostler.errors import Fenced
+from hostler.objects import Record
+
+FORMAT = 1
+
+#: The reply was lost: the change was made, or was not.
+UNDECIDED = (ConnectionLoss, OperationTimeoutError, SessionExpiredError)
+#: The change was refused, since the nodes are not what it expects.
+REFUSED = (BadVersionError, NoNodeError, NodeExistsError)
+
+
+@dataclass(frozen=True)
+class Posting(Record):
+    """What a job says."""
+
+    migration: str
+    instance: str
+    flow: str
+    flow_uuid: str
+    epoch: int = 0  #: raised by each claim; carried along by each hand-over
+    attempts: int = 0  #: claims since the job last came to a board
+    format: int = FORMAT
+
+    def encode(self) -> bytes:
+        """Return the node's contents."""
+        return json.dumps(self.to_dict(), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Posting | None:
+        """Read a node's contents; None for anything that this version did not write."""
+        try:
+            posting = cls.from_dict(json.loads(data))
+        except (ValueError, TypeError, AttributeError):
+            return None
+        texts = (posting.migration, posting.instance, posting.flow, posting.flow_uuid)
+        numbers = (posting.epoch, posting.attempts)
+        sane = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        return posting if sane and posting.format == FORMAT else None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this session works on."""
+
+    host: str
+    posting: Posting
+    version: int  #: of the job's node since the claim
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which migration holds a server, and on which board its job is."""
+
+    migration: str
+    board: str
+    version: int
+
+
+class Board:
+    """All boards, as one session sees them."""
+
+    def __init__(self, client: KazooClient, root: str) -> None:
+        self.client = client
+        self.root = root.rstrip("/")
+
+    def path(self, *names: str) -> str:
+        """Return a node's path under the root."""
+        return "/".join((self.root, *names))
+
+    def ensure(self, *hosts: str) -> None:
+        """Make the permanent nodes that transactions need (a transaction makes no parents)."""
+        for name in ("instances", "workers", "parked"):
+            self.client.ensure_path(self.path(name))
+        for host in hosts:
+            self.client.ensure_path(self.path("boards", host))
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def hosts(self) -> list[str]:
+        """Return the hosts that have a board."""
+        return sorted(self._children(self.path("boards")))
+
+    def jobs(self, host: str, watch: Callable[[Any], None] | None = None) -> list[str]:
+        """Return the migrations whose turn is *host*'s; *watch* is called once when that changes."""
+        return sorted(self._children(self.path("boards", host), watch))
+
+    def posting(self, host: str, migration: str) -> Posting | None:
+        """Return a job's posting; None if there is none, or none that can be read."""
+        found = self._get(self.path("boards", host, migration))
+        return Posting.decode(found[0]) if found else None
+
+    def locked(self, host: str, migration: str, watch: Callable[[Any], None] | None = None) -> bool:
+        """Tell whether somebody works on the job; *watch* is called once when that changes."""
+        return self.client.exists(self.path("boards", host, migration, "lock"), watch=watch) is not None
+
+    def place(self, instance: str) -> Place | None:
+        """Return which migration holds the server."""
+        found = self._get(self.path("instances", instance))
+        if found is None:
+            return None
+        try:
+            data = json.loads(found[0])
+            return Place(str(data["migration"]), str(data["board"]), found[1].version)
+        except (ValueError, KeyError, TypeError):
+            return Place("", "", found[1].version)
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return the workers that are alive, by host, with what they say of themselves."""
+        alive = {}
+        for host in self._children(self.path("workers")):
+            found = self._get(self.path("workers", host))
+            if found is not None:
+                alive[host] = _object(found[0])
+        return alive
+
+    def parked(self, migration: str) -> dict[str, Any] | None:
+        """Return what was said when the migration was parked."""
+        found = self._get(self.path("parked", migration))
+        return _object(found[0]) if found else None
+
+    # -- changing -----------------------------------------------------------------------------------------
+
+    def post(self, host: str, posting: Posting) -> bool:
+        """Put a job on *host*'s board and take hold of its server; tell whether the server was free.
+
+        A server that this same migration holds already, with its job gone, is taken anew.
+        """
+        self.ensure(host)
+        job = self.path("boards", host, posting.migration)
+        place = self.place(posting.instance)
+        if place is not None and place.migration != posting.migration:
+            return False
+        transaction = self.client.transaction()
+        if place is None:
+            transaction.create(self._instance(posting), _place(posting, host))
+        else:
+            transaction.set_data(self._instance(posting), _place(posting, host), version=place.version)
+        transaction.create(job, posting.encode())
+        return self._commit(transaction, lambda: self._has(job, posting))
+
+    def claim(self, host: str, migration: str) -> Claim | None:
+        """Take the job and raise its epoch; None if it is gone, held by another session, or unreadable."""
+        job = self.path("boards", host, migration)
+        found = self._get(job)
+        posting = Posting.decode(found[0]) if found else None
+        if found is None or posting is None or posting.migration != migration:
+            return None
+        raised = dataclasses.replace(posting, epoch=posting.epoch + 1, attempts=posting.attempts + 1)
+        transaction = self.client.transaction()
+        transaction.set_data(job, raised.encode(), version=found[1].version)
+        transaction.create(f"{job}/lock", b"", ephemeral=True)
+        if not self._commit(transaction, lambda: self._has(job, raised) and self._is_mine(f"{job}/lock")):
+            return None
+        return Claim(host, raised, found[1].version + 1)
+
+    def hand_over(self, claim: Claim, host: str) -> None:
+        """Move the job to *host*'s board, epoch and all; :class:`~hostler.errors.Fenced` if it is not ours any more."""
+        self.ensure(host)
+        posting = dataclasses.replace(claim.posting, attempts=0)
+        job = self.path("boards", host, posting.migration)
+        transaction = self._leave(claim)
+        transaction.create(job, posting.encode())
+        transaction.set_data(self._instance(posting), _place(posting, host))
+        self._must(transaction, lambda: self._has_epoch(job, posting.epoch))
+
+    def consume(self, claim: Claim) -> None:
+        """Take the finished job off the board and let go of its server."""
+        transaction = self._leave(claim)
+        place = self.place(claim.posting.instance)
+        if place is not None and place.migration == claim.posting.migration:
+            transaction.delete(self._instance(claim.posting), version=place.version)
+        self._must(transaction, lambda: not self._has_epoch(self._job(claim), claim.posting.epoch))
+
+    def park(self, claim: Claim, notice: dict[str, Any]) -> None:
+        """Take the job off the board until an operator has decided; the server stays held."""
+        parked = self.path("parked", claim.posting.migration)
+        data = json.dumps(notice | {"posting": claim.posting.to_dict()}).encode()
+        if self.client.exists(parked):
+            self.client.delete(parked)
+        transaction = self._leave(claim)
+        transaction.create(parked, data)
+        self._must(transaction, lambda: self.client.exists(parked) is not None)
+
+    def abandon(self, claim: Claim, *, counts: bool) -> None:
+        """Give the job back to the board it is on; unless it *counts*, this claim was no attempt."""
+        attempts = claim.posting.attempts - (0 if counts else 1)
+        posting = dataclasses.replace(claim.posting, attempts=attempts)
+        transaction = self.client.transaction()
+        transaction.delete(f"{self._job(claim)}/lock")
+        transaction.set_data(self._job(claim), posting.encode(), version=claim.version)
+        self._must(transaction, lambda: not self._is_mine(f"{self._job(claim)}/lock"))
+
+    def release(self, instance: str, place: Place) -> None:
+        """Let go of a server whose migration is over and has no job."""
+        transaction = self.client.transaction()
+        transaction.delete(self.path("instances", instance), version=place.version)
+        self._commit(transaction, lambda: self.place(instance) is None)
+
+    # -- underneath ---------------------------------------------------------------------------------------
+
+    def _job(self, claim: Claim) -> str:
+        return self.path("boards", claim.host, claim.posting.migration)
+
+    def _instance(self, posting: Posting) -> str:
+        return self.path("instances", posting.instance)
+
+    def _leave(self, claim: Claim) -> TransactionRequest:
+        transaction = self.client.transaction()
+        transaction.delete(f"{self._job(claim)}/lock")
+        transaction.delete(self._job(claim), version=claim.version)
+        return transaction
+
+    def _must(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> None:
+        if not self._commit(transaction, happened):
+            raise Fenced("the claim of this job has passed to another session")
+
+    def _commit(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> bool:
+        """Commit; tell whether the change was made. A lost reply is decided by looking, then asked once more."""
+        operations = list(transaction.operations)
+        try:
+            return _accepted(transaction.commit())
+        except UNDECIDED:
+            if self.client.retry(happened):
+                return True
+        again = self.client.transaction()
+        again.operations = operations
+        return _accepted(self.client.retry(again.commit)) or bool(self.client.retry(happened))
+
+    def _children(self, path: str, watch: Callable[[Any], None] | None = None) -> list[str]:
+        try:
+            return list(self.client.get_children(path, watch=watch))
+        except NoNodeError:
+            return []
+
+    def _get(self, path: str) -> tuple[bytes, ZnodeStat] | None:
+        try:
+            data, stat = self.client.get(path)
+        except NoNodeError:
+            return None
+        return bytes(data), stat
+
+    def _has(self, path: str, posting: Posting) -> bool:
+        found = self._get(path)
+        return found is not None and found[0] == posting.encode()
+
+    def _has_epoch(self, path: str, epoch: int) -> bool:
+        found = self._get(path)
+        posting = Posting.decode(found[0]) if found else None
+        return posting is not None and posting.epoch >= epoch
+
+    def _is_mine(self, path: str) -> bool:
+        stat = self.client.exists(path)
+        session = self.client.client_id
+        return stat is not None and session is not None and stat.ephemeralOwner == session[0]
+
+
+def _accepted(results: list[Any]) -> bool:
+    """Tell whether a transaction went through: kazoo's commit returns errors instead of raising them."""
+    failures = [result for result in results if isinstance(result, Exception)]
+    causes = [error for error in failures if not isinstance(error, (RolledBackError, RuntimeInconsistency))]
+    if causes and not isinstance(causes[0], REFUSED):
+        raise causes[0]
+    return not failures
+
+
+def _place(posting: Posting, board: str) -> bytes:
+    return json.dumps({"migration": posting.migration, "board": board}).encode()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,195 @@
+"""TaskFlow's persistence for one leg: its flow's details in our tables, each write under the fence.
+
+TaskFlow's own backend describes its tables anew at every write, which is most of the CPU time of a flow. This one
+holds the details that the leg loaded and writes only what changed, one fenced transaction a change of state. The
+state of the flow itself is not kept: it is derived from the steps (:mod:`hostler.jobboard.baton`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+from taskflow import states
+from taskflow.persistence import models
+from taskflow.storage import Storage
+
+from hostler.errors import FlowUnreadable
+from hostler.flows.shape import Step
+from hostler.objects import Record
+from hostler.records.fence import FencedRecords
+from hostler.records.models import AtomRow, FlowRow, now
+
+#: Columns of an atom that TaskFlow changes.
+_CHANGING = ("state", "intention", "results", "failure", "revert_results", "revert_failure")
+
+_CLOCKS = {
+    states.RUNNING: "started_at",
+    states.SUCCESS: "finished_at",
+    states.FAILURE: "finished_at",
+    states.REVERTING: "revert_started_at",
+    states.REVERTED: "revert_finished_at",
+    states.REVERT_FAILURE: "revert_finished_at",
+}
+
+FORMAT = 1
+
+
+class LegBackend:
+    """What TaskFlow calls a backend and a connection at once: it opens nothing, so there is nothing to close."""
+
+    def __init__(self, records: FencedRecords, detail: models.FlowDetail) -> None:
+        self._records = records
+        self._written = {atom.uuid: _columns(atom) for atom in detail}
+
+    def get_connection(self) -> LegBackend:
+        """Return the connection: the backend itself."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def update_flow_details(self, detail: models.FlowDetail) -> models.FlowDetail:
+        """Accept a new state of the flow; its steps were all made when it was posted."""
+        unknown = [atom.name for atom in detail if atom.uuid not in self._written]
+        if unknown:
+            raise FlowUnreadable(flow=detail.uuid, reason=f"it has no record of {', '.join(unknown)}")
+        return detail
+
+    def update_atom_details(self, atom: models.AtomDetail) -> models.AtomDetail:
+        """Write what changed of one step; a change of TaskFlow's progress figure alone is not worth a write."""
+        columns = _columns(atom)
+        before = self._written[atom.uuid]
+        changes = {name: value for name, value in columns.items() if value != before[name]}
+        if changes:
+            if clock := _CLOCKS.get(changes.get("state", "")):
+                changes[clock] = now()
+            with self._records.transaction() as session:
+                session.execute(update(AtomRow).where(AtomRow.uuid == atom.uuid).values(**changes))
+            self._written[atom.uuid] = columns
+        return atom
+
+
+def _columns(atom: models.AtomDetail) -> dict[str, Any]:
+    data = atom.to_dict()
+    columns = {name: data[name] for name in _CHANGING}
+    for name in ("failure", "revert_failure"):
+        if columns[name]:
+            # The arguments of a foreign exception may be anything; its text is in the record already.
+            columns[name] = columns[name] | {"exc_args": [str(argument) for argument in columns[name]["exc_args"]]}
+    return columns
+
+
+
+def insert_flow(
+    session: Session, migration: str, detail: models.FlowDetail, shape: list[Step], ending: Mapping[str, Any]
+) -> None:
+    """Write a flow that was prepared in memory: its shape, how it ends when undone, and all its steps."""
+    meta = {"format": FORMAT, "shape": [step.to_dict() for step in shape], "reverted": dict(ending)}
+    session.execute(
+        insert(FlowRow).values(
+            uuid=detail.uuid, migration_uuid=migration, name=detail.name, state=None, meta=meta, created_at=now()
+        )
+    )
+    positions = {step.name: number for number, step in enumerate(shape, 1)}
+    rows = [
+        {
+            "uuid": atom.uuid,
+            "flow_uuid": detail.uuid,
+            "position": positions.get(atom.name, 0),
+            "name": atom.name,
+            "version": _version(atom),
+            "meta": {},
+            **_columns(atom),
+        }
+        for atom in detail
+    ]
+    session.execute(insert(AtomRow), rows)
+
+
+def _version(atom: models.AtomDetail) -> str | None:
+    version = atom.version
+    return ".".join(map(str, version)) if isinstance(version, tuple) else version
+
+
+class StoredFlow:
+    """A flow as the records hold it."""
+
+    def __init__(self, row: FlowRow, atoms: list[AtomRow]) -> None:
+        self.row = row
+        self.atoms = {atom.name: atom for atom in atoms}
+        try:
+            if row.meta["format"] != FORMAT:
+                raise ValueError(f"format {row.meta['format']} is not known")
+            self.shape = [Step.from_dict(step) for step in row.meta["shape"]]
+            self.reverted: dict[str, Any] = dict(row.meta["reverted"])
+            missing = [step.name for step in self.shape if step.name not in self.atoms]
+            if missing or not self.shape:
+                raise ValueError(f"no record of {', '.join(missing) or 'any step'}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FlowUnreadable(flow=row.uuid, reason=str(error)) from error
+
+    @property
+    def states(self) -> dict[str, tuple[str, str]]:
+        """State and intention of each step by name."""
+        return {
+            step.name: (
+                self.atoms[step.name].state or states.PENDING,
+                self.atoms[step.name].intention or states.EXECUTE,
+            )
+            for step in self.shape
+        }
+
+    def result(self, step: str) -> Any:
+        """Return what a step returned."""
+        return self.atoms[step].results
+
+    def failure(self, *names: str) -> Mapping[str, Any] | None:
+        """Return the first failure among *names*, or of the whole flow: TaskFlow's record of it."""
+        for name in names or [step.name for step in self.shape]:
+            atom = self.atoms[name]
+            if atom.failure or atom.revert_failure:
+                found: Mapping[str, Any] = atom.failure or atom.revert_failure or {}
+                return found
+        return None
+
+    def detail(self) -> models.FlowDetail:
+        """Return TaskFlow's view of it, never finished: whether it is was decided from the steps."""
+        detail = models.FlowDetail(self.row.name, self.row.uuid)
+        detail.state = states.SUSPENDED
+        for row in self.atoms.values():
+            detail.add(models.TaskDetail.from_dict(_atom_dict(row)))
+        return detail
+
+
+def load_flow(session: Session, uuid: str) -> StoredFlow:
+    """Read a flow; one that cannot be read is :class:`~hostler.errors.FlowUnreadable`."""
+    row = session.get(FlowRow, uuid, populate_existing=True)
+    if row is None:
+        raise FlowUnreadable(flow=uuid, reason="it has no record")
+    atoms = session.scalars(
+        select(AtomRow)
+        .where(AtomRow.flow_uuid == uuid)
+        .order_by(AtomRow.position)
+        .execution_options(populate_existing=True)
+    )
+    return StoredFlow(row, list(atoms))
+
+
+def injected(flow: StoredFlow) -> dict[str, Any]:
+    """Return the arguments that were given to the flow when it was posted."""
+    atom = flow.atoms.get(Storage.injector_name)
+    return dict(atom.results or {}) if atom else {}
+
+
+def _atom_dict(row: AtomRow) -> dict[str, Any]:
+    data = {name: getattr(row, name) for name in _CHANGING}
+    data["revert_results"] = row.revert_results
+    return data | {
+        "uuid": row.uuid,
+        "name": row.name,
+        "meta": dict(row.meta or {}),
+        "version": tuple(int(part) for part in row.version.split(".")) if row.version else None,
+    }

@@ -1,0 +1,144 @@
+"""What every step has in common: the host it belongs to, and what it finds there."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from taskflow import task
+
+from hostler.drivers.claims import Claims
+from hostler.drivers.files import InstanceFiles
+from hostler.drivers.hypervisor import Hypervisor
+from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier
+from hostler.drivers.notifications import Notifications
+from hostler.drivers.ports import Ports
+from hostler.drivers.volumes import Volumes
+from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
+from hostler.flows.shape import DEST, SOURCE
+from hostler.records.fence import FencedRecords, Journal
+
+LOG = logging.getLogger(__name__)
+
+__all__ = ["DEST", "SOURCE", "Drivers", "HostTask", "Leg", "MigrationFacts", "Timeouts"]
+
+
+@dataclass(frozen=True)
+class MigrationFacts:
+    """What does not change about a migration."""
+
+    uuid: str
+    instance: str
+    name: str  #: of the server, as it was asked for
+    source: str
+    dest: str
+    migration_type: str
+    old_vm_state: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long steps wait, in seconds."""
+
+    shutdown_s: float
+    shutdown_retry_s: float
+    guest_start_s: float
+    copy_s: float
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """What a host offers to the steps that run on it."""
+
+    hypervisor: Hypervisor
+    files: InstanceFiles
+    receiver: ImageReceiver
+    sender: ImageSender
+    verifier: ImageVerifier
+    volumes: Volumes
+    ports: Ports
+    claims: Claims
+    notifications: Notifications
+
+
+class Leg(Protocol):
+    """One host's turn at a migration, as its steps see it: they get it as their argument *leg*."""
+
+    host: str
+    migration: MigrationFacts
+    records: FencedRecords
+    drivers: Drivers
+    timeouts: Timeouts
+    state_path: str
+
+    def checkpoint(self) -> None:
+        """Return if the step may go on; wait while ZooKeeper is silent; raise Interrupted if the leg must end."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than the leg may go on."""
+
+
+class HostTask(task.Task):  # type: ignore[misc]
+    """A step that belongs to one of a migration's two hosts.
+
+    Its class docstring names what undoes it, after "Reverts by:". ``execute`` and ``revert`` may both be killed
+    anywhere and run again: they tell done, half and not from the world and from the journal.
+    """
+
+    #: Role of the host it runs on, unless given to the constructor.
+    where: ClassVar[str] = SOURCE
+    #: What this step does, where its class serves several; else the docstring's first sentence says it.
+    does: str = ""
+    #: There is no way back behind it: it is tried again, and then an operator decides.
+    forward_only: ClassVar[bool] = False
+    #: After it has succeeded nothing before it is undone.
+    point_of_no_return: ClassVar[bool] = False
+
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name or type(self).__name__, **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in ("execute", "revert"):
+            if method in cls.__dict__:
+                setattr(cls, method, _guarded(cls.__dict__[method], method))
+
+    def journal(self, leg: Leg) -> Journal:
+        """Return what this step has written ahead."""
+        return leg.records.journal(self.name)
+
+
+def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """Say in the log what a step does, and turn what must not undo the flow into an interruption."""
+
+    @functools.wraps(method)
+    def guarded(self: HostTask, leg: Leg, *args: Any, **kwargs: Any) -> Any:
+        leg.checkpoint()
+        what = f"{self.name}" if kind == "execute" else f"undo of {self.name}"
+        LOG.info("%s: %s", leg.migration.name, what)
+        began = time.monotonic()
+        try:
+            result = method(self, leg, *args, **kwargs)
+        except ServerUnreachable as error:
+            raise Unreachable(str(error)) from error
+        except Interrupted as error:
+            LOG.warning("%s: %s was interrupted: %s", leg.migration.name, what, error)
+            raise
+        except Exception as error:
+            LOG.warning("%s: %s failed: %s", leg.migration.name, what, error)
+            if self.forward_only:
+                raise _parked(self, leg, error) from error
+            raise
+        LOG.info("%s: %s done in %.1f s", leg.migration.name, what, time.monotonic() - began)
+        return result
+
+    return guarded
+
+
+def _parked(step: HostTask, leg: Leg, error: Exception) -> Park:
+    return Park(f"{step.name} on {leg.host}: {error}", [f"hostler migration show {leg.migration.uuid}"])

@@ -1,0 +1,144 @@
+"""What is looked at before anything is touched. A dry run is the same checks, reported instead of raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hostler.errors import HostlerError, MigrationPreCheckError
+from hostler.objects import Domain, Inventory, PowerState, UnitKind
+from hostler.records import hosts, instances, moves
+from hostler.records.hosts import Amounts
+from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
+
+
+class InspectInstance(HostTask):
+    """Read everything that has to move, and refuse what cannot be moved.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    default_provides = "inventory"
+    where = SOURCE
+
+    def execute(self, leg: Leg) -> dict[str, Any]:
+        """Return the inventory; every obstacle at once is a :class:`~hostler.errors.MigrationPreCheckError`."""
+        inventory, problems = look_at_source(leg)
+        if problems:
+            raise MigrationPreCheckError(problems, host=leg.host)
+        with leg.records.transaction() as session:
+            instances.save(session, leg.migration.instance, disk_bytes=disk_need(inventory))
+        return inventory.to_dict()
+
+
+class CheckDestination(HostTask):
+    """See that the destination can run the server: space, networks, machine type, free names and paths.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Raise everything that speaks against it at once, as :class:`~hostler.errors.MigrationPreCheckError`."""
+        problems = look_at_destination(leg, Inventory.from_dict(inventory))
+        if problems:
+            raise MigrationPreCheckError(problems, host=leg.host)
+
+
+class ReportSource(HostTask):
+    """Say what would move and what keeps it from being moved; nothing is changed.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    default_provides = "source_report"
+    where = SOURCE
+
+    def execute(self, leg: Leg) -> dict[str, Any]:
+        """Return the inventory and the problems."""
+        inventory, problems = look_at_source(leg)
+        return {"inventory": inventory.to_dict(), "problems": problems}
+
+
+class ReportDestination(HostTask):
+    """Say what speaks against the destination, and write the whole report down; nothing is changed.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, source_report: dict[str, Any]) -> None:
+        """Write the report to the migration's record."""
+        inventory = Inventory.from_dict(source_report["inventory"])
+        problems = look_at_destination(leg, inventory)
+        arriving = leg.drivers.files.missing(inventory.units)
+        with leg.records.transaction() as session:
+            problems += _room_problems(session, leg, inventory)
+            report = {
+                "source": source_report["problems"],
+                "dest": problems,
+                "bytes": sum(unit.size_bytes for unit in arriving),
+                "files": [{"path": unit.path, "bytes": unit.size_bytes} for unit in arriving],
+            }
+            moves.save(session, leg.migration.uuid, report=report)
+
+
+def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
+    """Return what has to move and, as sentences, what keeps it from being moved."""
+    drivers = leg.drivers
+    domain = drivers.hypervisor.describe(leg.migration.instance)
+    others = [
+        drivers.hypervisor.describe(other.uuid)
+        for other in drivers.hypervisor.list_domains()
+        if other.uuid != domain.uuid
+    ]
+    units, problems = drivers.files.survey(domain, others, lambda path: _digest(leg, path))
+    problems = [*domain.obstacles, *problems]
+    if domain.power_state not in (PowerState.RUNNING, PowerState.SHUTDOWN, PowerState.CRASHED):
+        problems.append(f"server {domain.name!r} is {domain.power_state}: resume or stop it first")
+    return Inventory(domain, units), problems
+
+
+def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
+    """Return, as sentences, why the destination could not take *inventory*."""
+    drivers, migration = leg.drivers, leg.migration
+    mapping = drivers.ports.mapping(inventory.domain.ports)
+    problems = drivers.hypervisor.destination_problems(inventory.domain, mapping)
+    problems += drivers.files.destination_problems(
+        inventory.units, migration.instance, migration.uuid, lambda path: _digest(leg, path)
+    )
+    problems += drivers.ports.destination_problems(inventory.domain.ports)
+    for volume in inventory.domain.volumes:
+        problems += drivers.volumes.destination_problems(volume)
+    return problems
+
+
+def need_of(inventory: Inventory) -> Amounts:
+    """Return what the server takes of a host."""
+    domain: Domain = inventory.domain
+    return Amounts(domain.vcpus, domain.memory_mb, disk_need(inventory))
+
+
+def disk_need(inventory: Inventory) -> int:
+    """Return the bytes that the server's own files may come to take."""
+    return sum(
+        max(entry.virtual_bytes, entry.size_bytes)
+        for unit in inventory.units
+        if unit.kind is UnitKind.OWN
+        for entry in unit.files
+    )
+
+
+def _room_problems(session: Session, leg: Leg, inventory: Inventory) -> list[str]:
+    try:
+        hosts.check_room(session, hosts.get(session, leg.host), need_of(inventory))
+    except HostlerError as error:
+        return [str(error)]
+    return []
+
+
+def _digest(leg: Leg, path: str) -> str:
+    return leg.drivers.verifier.digest(path, leg.checkpoint).digest

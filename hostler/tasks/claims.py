@@ -1,0 +1,39 @@
+"""The destination's resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostler.objects import Inventory
+from hostler.tasks.base import DEST, HostTask, Leg
+from hostler.tasks.checks import need_of
+
+
+class ClaimResources(HostTask):
+    """Hold CPUs, memory and disk of the destination for the server.
+
+    Reverts by: letting go of them there and then.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Hold them; a host that has not enough left is a refusal."""
+        leg.drivers.claims.claim(leg.records, leg.host, need_of(Inventory.from_dict(inventory)))
+
+    def revert(self, leg: Leg, **_: Any) -> None:
+        """Let go; nothing if nothing is held."""
+        leg.drivers.claims.drop(leg.records, leg.host)
+
+
+class DropSourceClaim(HostTask):
+    """Let go of the room that the source kept for the way back.
+
+    Reverts by: nothing; the way back is gone once the set-aside files are.
+    """
+
+    forward_only = True
+
+    def execute(self, leg: Leg) -> None:
+        """Let go; nothing if nothing is held."""
+        leg.drivers.claims.drop(leg.records, leg.host)

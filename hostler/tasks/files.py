@@ -1,0 +1,103 @@
+"""The server's files on the source: set aside, so that nothing starts from them by accident."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hostler.errors import HostlerError, MigrationPreCheckError, Park
+from hostler.objects import Inventory, Unit, UnitKind
+from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
+from hostler.tasks.domain import refuse_active, remove_state
+
+#: A proof that the guest is well on the destination is good for so long.
+PROOF_LIFETIME = timedelta(minutes=10)
+#: The hosts' clocks may differ by this much.
+CLOCK_SKEW = timedelta(minutes=1)
+
+
+class RenameInstanceDir(HostTask):
+    """Set the server's files aside: its directory, or each file of a flat pool.
+
+    Reverts by: putting each of them back under its name.
+    """
+
+    where = SOURCE
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Rename each unit that is the server's alone; what others may use stays where it is."""
+        refuse_active(leg)
+        journal = self.journal(leg)
+        for unit in own_units(inventory):
+            journal.intend(unit.path)
+            leg.drivers.files.set_aside(unit, leg.migration.uuid)
+            journal.done(unit.path)
+
+    def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
+        """Put back what was set aside, the last one first."""
+        journal = self.journal(leg)
+        for unit in reversed(own_units(inventory)):
+            if journal.get(unit.path):
+                leg.drivers.files.put_back(unit, leg.migration.uuid)
+                journal.undone(unit.path)
+
+
+class RemoveSetAside(HostTask):
+    """Remove for good what was set aside on the source, and see it gone.
+
+    It begins only while the destination's proof is fresh: that disk may have died since.
+
+    Reverts by: nothing; once it has begun, the destination has the only copy.
+    """
+
+    where = SOURCE
+
+    def execute(self, leg: Leg, inventory: dict[str, Any], proven_at: str) -> None:
+        """Remove the set-aside files and the copy of the definition; both carry this migration's uuid."""
+        journal = self.journal(leg)
+        if journal.get("removal") is None:
+            refuse_active(leg)
+            _refuse_old_proof(leg, proven_at)
+            journal.intend("removal")
+        try:
+            for unit in own_units(inventory):
+                leg.drivers.files.remove_aside(unit, leg.migration.uuid)
+            remove_state(leg)
+        except (HostlerError, OSError) as error:
+            reason = f"the set-aside files on {leg.host} could not all be removed: {error}"
+            raise Park(reason, [f"hostler migration show {leg.migration.uuid}"]) from error
+        journal.done("removal")
+
+    def revert(self, leg: Leg, **_: Any) -> None:
+        """See that it never began."""
+        if self.journal(leg).get("removal"):
+            commands = [f"hostler migration show {leg.migration.uuid}"]
+            raise Park("the set-aside files are being removed; that is not undone", commands)
+
+
+class SettleFiles(HostTask):
+    """Remove the emptied part directories of the destination: nothing goes back any more.
+
+    Reverts by: nothing; they hold nothing.
+    """
+
+    where = DEST
+    forward_only = True
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Remove them; nothing if they are gone."""
+        units = Inventory.from_dict(inventory).units
+        leg.drivers.files.settle(units, leg.migration.instance, leg.migration.uuid)
+
+
+def own_units(inventory: dict[str, Any]) -> list[Unit]:
+    """Return the units that are the server's alone."""
+    return [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
+
+
+
+def _refuse_old_proof(leg: Leg, proven_at: str) -> None:
+    age = datetime.now(UTC) - datetime.fromisoformat(proven_at)
+    if not -CLOCK_SKEW <= age <= PROOF_LIFETIME:
+        problem = f"{leg.migration.dest} was last seen to have the server {age} ago: confirm again"
+        raise MigrationPreCheckError([problem], host=leg.host)

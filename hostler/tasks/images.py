@@ -1,0 +1,215 @@
+"""The image files on their way: the receiver on the destination, the copy, the proof of what arrived."""
+
+from __future__ import annotations
+
+import os.path
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from hostler.errors import MigrationError
+from hostler.objects import CopyProgress, Export, FileEntry, ImageDigest, Inventory, ReceiverAddress, Unit, UnitKind
+from hostler.records import hosts, moves
+from hostler.records.models import Progress, Receiver, now
+from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
+from hostler.tasks.domain import refuse_active
+
+#: Seconds between two writes of a migration's progress.
+PROGRESS_INTERVAL_S = 2.0
+
+MIB = 1 << 20
+
+
+class OpenReceiver(HostTask):
+    """Make the part directories on the destination and start what takes the images.
+
+    Reverts by: ending the receiver, seeing it gone, and removing only what was made here.
+    """
+
+    where = DEST
+    default_provides = "arriving"
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> list[str]:
+        """Return the paths of the units that will arrive; shared ones that are here already do not."""
+        units = Inventory.from_dict(inventory).units
+        journal = self.journal(leg)
+        journal.intend("units", paths=[unit.path for unit in leg.drivers.files.missing(units)])
+        entry = journal.get("units")
+        paths: list[str] = list(entry.data["paths"]) if entry else []
+        arriving = [unit for unit in units if unit.path in paths]
+        leg.drivers.files.make_parts(arriving, leg.migration.instance, leg.migration.uuid)
+        exports = list(exports_of(leg, arriving))
+        if exports:
+            address = leg.drivers.receiver.open(leg.migration.uuid, exports, _peer(leg))
+            with leg.records.transaction() as session:
+                session.merge(
+                    Receiver(migration_uuid=leg.migration.uuid, host=leg.host, address=address.to_dict())
+                )
+        journal.done("units", exports=[export.to_dict() for export in exports])
+        return paths
+
+    def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
+        """End the receiver and remove the part directories; nothing if neither was made."""
+        journal = self.journal(leg)
+        close_receiver(leg)
+        if entry := journal.get("units"):
+            arriving = [unit for unit in Inventory.from_dict(inventory).units if unit.path in entry.data["paths"]]
+            leg.drivers.files.remove_parts(arriving, leg.migration.instance, leg.migration.uuid)
+            journal.undone("units")
+
+
+class CopyImages(HostTask):
+    """Send the image files to the destination: as files with holes, never probed, never converted.
+
+    Reverts by: nothing on the source; the sending ended with the step, and the receiver's undo removes the bytes.
+    """
+
+    where = SOURCE
+    default_provides = "digests"
+
+    def execute(self, leg: Leg) -> list[dict[str, Any]]:
+        """Return what left, file by file; the receiver has all of it on stable storage."""
+        refuse_active(leg)
+        with leg.records.transaction() as session:
+            receiver = session.get(Receiver, leg.migration.uuid)
+            moves.forget_progress(session, leg.migration.uuid)
+        if receiver is None:
+            return []
+        address = ReceiverAddress.from_dict(receiver.address)
+        progress = ProgressWriter(leg)
+        digests = leg.drivers.sender.send(address, progress.note, leg.checkpoint, leg.timeouts.copy_s)
+        progress.write()
+        refuse_active(leg)
+        return [digest.to_dict() for digest in digests]
+
+    def revert(self, leg: Leg, **_: Any) -> None:
+        """Forget how far the copy was."""
+        with leg.records.transaction() as session:
+            moves.forget_progress(session, leg.migration.uuid)
+
+
+class VerifyImages(HostTask):
+    """End the receiver, read what lies on the destination's disk, and put it into place.
+
+    Reverts by: moving it back into the part directories.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any], arriving: list[str], digests: list[dict[str, Any]]) -> None:
+        """Compare each file with what left; a block that differs is :class:`~hostler.errors.ImageMismatch`."""
+        close_receiver(leg)
+        journal = self.journal(leg)
+        if not journal.get("verified"):
+            self._verify(leg, digests)
+            journal.done("verified")
+        for unit in _arriving(inventory, arriving):
+            journal.intend(unit.path)
+            leg.drivers.files.place(unit, leg.migration.instance, leg.migration.uuid)
+            journal.done(unit.path)
+
+    def revert(self, leg: Leg, inventory: dict[str, Any], arriving: list[str], **_: Any) -> None:
+        """Move back what was placed, the last unit first."""
+        journal = self.journal(leg)
+        for unit in reversed(_arriving(inventory, arriving)):
+            if journal.get(unit.path):
+                leg.drivers.files.unplace(unit, leg.migration.instance, leg.migration.uuid)
+                journal.undone(unit.path)
+        journal.undone("verified")
+
+    @staticmethod
+    def _verify(leg: Leg, digests: list[dict[str, Any]]) -> None:
+        entry = leg.records.journal("OpenReceiver").get("units")
+        exports = [Export.from_dict(data) for data in entry.data["exports"]] if entry else []
+        if len(exports) != len(digests):
+            raise MigrationError(f"{len(digests)} files left, and {len(exports)} were to arrive")
+        for export, digest in zip(exports, digests, strict=True):
+            expected = ImageDigest.from_dict(digest)
+            leg.drivers.verifier.verify(leg.migration.uuid, export, expected, leg.checkpoint)
+
+
+class ProgressWriter:
+    """Writes how far the copy is, now and then, all files in one transaction."""
+
+    def __init__(self, leg: Leg, clock: Callable[[], float] = time.monotonic) -> None:
+        self._leg = leg
+        self._clock = clock
+        self._due = clock()
+        self._latest: dict[str, CopyProgress] = {}
+
+    def note(self, progress: CopyProgress) -> None:
+        """Take the state of one file; write if the last write is long enough ago."""
+        self._latest[progress.name] = progress
+        if self._clock() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Write all that is known."""
+        self._due = self._clock() + PROGRESS_INTERVAL_S
+        with self._leg.records.transaction() as session:
+            for progress in self._latest.values():
+                session.merge(_progress_row(self._leg, progress))
+
+
+def close_receiver(leg: Leg) -> None:
+    """End the receiver, see it gone, and forget its key here and in the records."""
+    leg.drivers.receiver.close(leg.migration.uuid)
+    with leg.records.transaction() as session:
+        forget_receiver(session, leg.migration.uuid)
+
+
+def forget_receiver(session: Session, migration: str) -> None:
+    """Remove the receiver's address and key from the records."""
+    session.execute(delete(Receiver).where(Receiver.migration_uuid == migration))
+
+
+def exports_of(leg: Leg, arriving: Sequence[Unit]) -> list[Export]:
+    """Return one export for each file of the arriving units, numbered in order."""
+    files = leg.drivers.files
+    exports = []
+    for unit in arriving:
+        source = files.aside(unit, leg.migration.uuid) if unit.kind is UnitKind.OWN else unit.path
+        part = files.part(unit, leg.migration.instance, leg.migration.uuid)
+        for entry in unit.files:
+            exports.append(
+                Export(
+                    name=str(len(exports)),
+                    source=os.path.join(source, entry.name) if entry.name else source,  # noqa: PTH118
+                    part=os.path.join(part, entry.name) if entry.name else part,  # noqa: PTH118
+                    size_bytes=_bound(entry),
+                    exact=not entry.may_grow,
+                )
+            )
+    return exports
+
+
+def _bound(entry: FileEntry) -> int:
+    """Return what a file can grow to until the guest is off: its image may be written once more in full."""
+    if not entry.may_grow:
+        return entry.size_bytes
+    grown = entry.size_bytes + entry.virtual_bytes + entry.virtual_bytes // 64 + 64 * MIB
+    return -(-grown // MIB) * MIB
+
+
+def _arriving(inventory: dict[str, Any], arriving: list[str]) -> list[Unit]:
+    return [unit for unit in Inventory.from_dict(inventory).units if unit.path in arriving]
+
+
+def _peer(leg: Leg) -> str:
+    with leg.records.transaction() as session:
+        return hosts.get(session, leg.migration.source).address
+
+
+def _progress_row(leg: Leg, progress: CopyProgress) -> Progress:
+    return Progress(
+        migration_uuid=leg.migration.uuid,
+        name=progress.name,
+        path=progress.path,
+        done_bytes=progress.done_bytes,
+        total_bytes=progress.total_bytes,
+        rate_bytes_per_s=int(progress.rate_bytes_per_s),
+        updated_at=now(),
+    )

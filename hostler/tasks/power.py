@@ -1,0 +1,68 @@
+"""The guest's power on the source."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hostler.errors import InstancePowerOffFailure
+from hostler.objects import PowerState
+from hostler.tasks.base import HostTask, Leg
+
+#: Seconds that a guest whose plug was pulled has to be gone.
+DESTROY_TIMEOUT_S = 30.0
+
+
+class PowerOff(HostTask):
+    """Shut the guest down cleanly; pull the plug after *shutdown_timeout* seconds.
+
+    Autostart goes off first: a source that reboots must not start the guest.
+
+    Reverts by: starting the guest again if it ran before, and switching autostart back on.
+    """
+
+    default_provides = "was_running"
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> bool:
+        """Return whether the guest ran before the first press of the button."""
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        journal = self.journal(leg)
+        running = hypervisor.power_state(uuid).active
+        journal.intend("power", was_running=running, autostart=hypervisor.describe(uuid).autostart)
+        entry = journal.get("power")
+        hypervisor.set_autostart(uuid, False)
+        if hypervisor.power_state(uuid).active:
+            self._shut_down(leg)
+        journal.done("power")
+        return bool(entry and entry.data["was_running"])
+
+    def revert(self, leg: Leg, **_: Any) -> None:
+        """Undo it, whether the guest is still on its way down, off, or never noticed."""
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        journal = self.journal(leg)
+        entry = journal.get("power")
+        if entry is None:
+            return
+        if entry.data["was_running"]:
+            if entry.state == "intent":
+                # A guest that was told to shut down does so even if nobody wants it any more.
+                hypervisor.wait_until_off(uuid, leg.timeouts.shutdown_s)
+            if not hypervisor.power_state(uuid).active:
+                hypervisor.start(uuid)
+            elif hypervisor.power_state(uuid) is PowerState.PAUSED:
+                hypervisor.resume(uuid)
+        hypervisor.set_autostart(uuid, bool(entry.data["autostart"]))
+        journal.undone("power")
+
+    def _shut_down(self, leg: Leg) -> None:
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        deadline = time.monotonic() + leg.timeouts.shutdown_s
+        while (left := deadline - time.monotonic()) > 0:
+            leg.checkpoint()
+            # A press of the power button before the guest listens is lost, so press again.
+            hypervisor.shutdown(uuid)
+            if hypervisor.wait_until_off(uuid, min(leg.timeouts.shutdown_retry_s, left)):
+                return
+        hypervisor.destroy(uuid)
+        if not hypervisor.wait_until_off(uuid, DESTROY_TIMEOUT_S):
+            raise InstancePowerOffFailure(instance=uuid, reason="its process did not end when its plug was pulled")
