@@ -1,0 +1,239 @@
+"""One leg: one host's turn at one migration, from the claim until the job is somewhere else."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy.orm import Session
+from taskflow import engines, states
+from taskflow.engines.base import Engine
+
+from hostler import flows
+from hostler.errors import FlowUnreadable, Park
+from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
+from hostler.jobboard.board import Board, Claim
+from hostler.jobboard.details import LegBackend, StoredFlow, load_flow
+from hostler.jobboard.posting import host_of, mark_posted
+from hostler.jobboard.tether import Tether
+from hostler.records import fence, instances, moves
+from hostler.records.database import Database
+from hostler.records.fence import FencedRecords
+from hostler.records.models import Migration, now
+from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
+
+LOG = logging.getLogger(__name__)
+
+
+class End(enum.Enum):
+    """How a leg ended."""
+
+    HANDED_OVER = "handed over"
+    FINISHED = "finished"
+    PARKED = "parked"
+    GIVEN_BACK = "given back"  #: the worker ends; the job waits on this board
+    STALE = "stale"  #: the migration is over, or the job is not its own
+
+
+class MigrationLeg:
+    """A claimed job on this host; the steps see it as their argument *leg*."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        board: Board,
+        database: Database,
+        drivers: Drivers,
+        timeouts: Timeouts,
+        state_path: str,
+        tether: Tether,
+    ) -> None:
+        self.claim = claim
+        self.board = board
+        self.database = database
+        self.drivers = drivers
+        self.timeouts = timeouts
+        self.state_path = str(PurePath(state_path))
+        self.tether = tether
+        self.host = claim.host
+        self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
+        self.migration: MigrationFacts
+
+    # -- what the steps see -------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """See :class:`hostler.tasks.base.Leg`."""
+        self.tether.checkpoint()
+
+    def pause(self, seconds: float) -> None:
+        """See :class:`hostler.tasks.base.Leg`."""
+        self.tether.pause(seconds)
+
+    # -- the leg ------------------------------------------------------------------------------------------
+
+    def run(self) -> End:
+        """Work on the job until it is not this host's any more; :class:`~hostler.errors.Interrupted` passes."""
+        row = self._begin()
+        if row is None:
+            self.board.consume(self.claim)
+            return End.STALE
+        try:
+            return self._take_turns(row)
+        except Park as parking:
+            return self._park(None, parking.reason, parking.commands)
+        except FlowUnreadable as error:
+            return self._park(None, str(error), [])
+
+    def _begin(self) -> Migration | None:
+        """Raise the fence; return the migration, or None if the job is not of its present flow."""
+        posting = self.claim.posting
+        with self.database.transaction() as session:
+            if not fence.raise_fence(session, posting.migration, posting.epoch):
+                return None
+            row = moves.get(session, posting.migration)
+            if row.phase == "closed" or row.flow_uuid != posting.flow_uuid:
+                return None
+            mark_posted(session, row.uuid)
+            self.records.note(session, "claimed", f"{self.host} works on it")
+        self.migration = MigrationFacts(
+            uuid=row.uuid,
+            instance=row.instance_uuid,
+            name=row.instance_name,
+            source=row.source_compute,
+            dest=row.dest_compute,
+            migration_type=row.migration_type,
+            old_vm_state=row.old_vm_state or "",
+            request_id=row.request_id,
+        )
+        return row
+
+    def _take_turns(self, row: Migration) -> End:
+        while True:
+            flow = self._load(row.flow_uuid)
+            decision = decide(flow.shape, flow.states)
+            if isinstance(decision, Stuck):
+                return self._park(decision.step.name, _cause(flow, decision.step.name), [])
+            if isinstance(decision, Finished):
+                return self._finish(row, flow, decision)
+            if (host := host_of(decision.step, row)) != self.host:
+                return self._hand_over(host, decision)
+            if self.tether.ending:
+                self.board.abandon(self.claim, counts=False)
+                return End.GIVEN_BACK
+            self._run_engine(row, flow)
+
+    def _load(self, flow_uuid: str) -> StoredFlow:
+        with self.records.transaction() as session:
+            return load_flow(session, flow_uuid)
+
+    def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
+        """Let TaskFlow carry out steps until the next one is another host's, or the flow ends."""
+        detail = flow.detail()
+        engine = engines.load(
+            flows.make(row.flow_name),
+            flow_detail=detail,
+            backend=LegBackend(self.records, detail),
+            engine="serial",
+        )
+        engine.compile()
+        self._refuse_other_shape(flow, row.flow_name)
+        engine.storage.inject({"leg": self}, transient=True)
+        boundary = Boundary(engine, flow, row, self)
+        for state in (states.SUCCESS, states.REVERTED):
+            engine.atom_notifier.register(state, boundary.passed)
+        try:
+            engine.run()
+        except Exception as error:
+            # The engine raises what its steps raised: that is in the records, where the next decision finds it.
+            LOG.debug("%s: the engine stopped: %s", self.migration.name, error)
+
+    @staticmethod
+    def _refuse_other_shape(flow: StoredFlow, name: str) -> None:
+        here = [(step.name, step.where) for step in flows.shape_of(name)]
+        posted = [(step.name, step.where) for step in flow.shape]
+        if here != posted:
+            raise FlowUnreadable(flow=flow.row.uuid, reason=f"this version's {name} has other steps")
+
+    # -- its ends -----------------------------------------------------------------------------------------
+
+    def _hand_over(self, host: str, decision: Execute | Revert) -> End:
+        verb = "goes on" if isinstance(decision, Execute) else "walks back"
+        LOG.info("%s: %s with %s", self.migration.name, f"{host} {verb}", decision.step.name)
+        self.board.hand_over(self.claim, host)
+        return End.HANDED_OVER
+
+    def _finish(self, row: Migration, flow: StoredFlow, decision: Finished) -> End:
+        with self.records.transaction() as session:
+            if decision.reverted:
+                outcome = self._close_reverted(session, row, flow)
+            else:
+                outcome = "success"
+                moves.save(session, row.uuid, phase="closed", outcome=outcome, error=None, hint=None, finished_at=now())
+            self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
+        self.board.consume(self.claim)
+        LOG.info("%s: %s ended: %s", self.migration.name, row.flow_name, outcome)
+        return End.FINISHED
+
+    def _close_reverted(self, session: Session, row: Migration, flow: StoredFlow) -> str:
+        failure = flow.failure() or {}
+        outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
+        ending: Mapping[str, Any] = flow.reverted
+        changes = {"status": ending["status"]} if ending["status"] else {}
+        moves.save(
+            session,
+            row.uuid,
+            phase="closed",
+            outcome=outcome,
+            error=failure.get("exception_str", "it was cancelled"),
+            finished_at=now(),
+            **changes,
+        )
+        if expected := ending["expected_task_state"]:
+            instances.save(session, row.instance_uuid, expected_task_state=[expected, None], task_state=None)
+        fence.forget(session, row.uuid)
+        return outcome
+
+    def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
+        commands = commands or [f"hostler migration show {self.claim.posting.migration}"]
+        uuid = self.claim.posting.migration
+        with self.records.transaction() as session:
+            moves.save(session, uuid, phase="parked", outcome="parked", error=reason, hint=commands[0])
+            self.records.note(session, "parked", reason)
+        self.board.park(self.claim, {"step": step, "reason": reason, "commands": commands, "host": self.host})
+        LOG.error("migration %s was parked: %s; try: %s", uuid, reason, commands[0])
+        return End.PARKED
+
+
+class Boundary:
+    """Stops the engine after a step if the next one is another host's, or if the worker ends.
+
+    TaskFlow hands the details over as a keyword and swallows what a listener raises.
+    """
+
+    def __init__(self, engine: Engine, flow: StoredFlow, row: Migration, leg: MigrationLeg) -> None:
+        self._engine = engine
+        self._shape = flow.shape
+        self._row = row
+        self._leg = leg
+
+    def passed(self, state: str, details: Mapping[str, Any]) -> None:
+        """Look whose turn it is after a step has reached *state*."""
+        names = [step.name for step in self._shape]
+        decision: Decision = decide(self._shape, self._engine.storage.get_atoms_states(names))
+        if not isinstance(decision, (Execute, Revert)):
+            return
+        if self._leg.tether.ending or host_of(decision.step, self._row) != self._leg.host:
+            self._engine.suspend()
+
+
+def _cause(flow: StoredFlow, step: str) -> str:
+    """Return what made a step's undo fail, and what had made the flow turn round."""
+    undo = flow.atoms[step].revert_failure or {}
+    first = flow.failure() or {}
+    text = f"the undo of {step} failed: {undo.get('exception_str', 'no reason is on record')}"
+    return f"{text}; it was undone because: {first['exception_str']}" if first.get("exception_str") else text
+
+
