@@ -139,6 +139,10 @@ class Board:
         except (ValueError, KeyError, TypeError):
             return Place("", "", found[1].version)
 
+    def held_instances(self) -> list[str]:
+        """Return the servers that some migration holds."""
+        return self._children(self.path("instances"))
+
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return the workers that are alive, by host, with what they say of themselves."""
         alive = {}

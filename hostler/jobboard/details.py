@@ -14,7 +14,6 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.persistence import models
-from taskflow.storage import Storage
 
 from hostler.errors import FlowUnreadable
 from hostler.flows.shape import Step
@@ -176,12 +175,6 @@ def load_flow(session: Session, uuid: str) -> StoredFlow:
         .execution_options(populate_existing=True)
     )
     return StoredFlow(row, list(atoms))
-
-
-def injected(flow: StoredFlow) -> dict[str, Any]:
-    """Return the arguments that were given to the flow when it was posted."""
-    atom = flow.atoms.get(Storage.injector_name)
-    return dict(atom.results or {}) if atom else {}
 
 
 def _atom_dict(row: AtomRow) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class MigrationLeg:
         self.host = claim.host
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
+        self._engine_error = "it raised nothing"
 
     # -- what the steps see -------------------------------------------------------------------------------
 
@@ -111,9 +112,13 @@ class MigrationLeg:
         return row
 
     def _take_turns(self, row: Migration) -> End:
+        before = None
         while True:
             flow = self._load(row.flow_uuid)
             decision = decide(flow.shape, flow.states)
+            if before == flow.states:
+                raise Park(f"TaskFlow's engine came back without having done anything: {self._engine_error}")
+            before = flow.states
             if isinstance(decision, Stuck):
                 return self._park(decision.step.name, _cause(flow, decision.step.name), [])
             if isinstance(decision, Finished):
@@ -149,6 +154,7 @@ class MigrationLeg:
         except Exception as error:
             # The engine raises what its steps raised: that is in the records, where the next decision finds it.
             LOG.debug("%s: the engine stopped: %s", self.migration.name, error)
+            self._engine_error = str(error)
 
     @staticmethod
     def _refuse_other_shape(flow: StoredFlow, name: str) -> None:

@@ -72,6 +72,12 @@ def steps(session: Session, flow_uuid: str) -> list[AtomRow]:
     )
 
 
+def arguments(session: Session, flow_uuid: str) -> dict[str, Any]:
+    """Return what a flow was given when it was posted."""
+    row = session.scalar(select(AtomRow).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position == 0))
+    return dict(row.results or {}) if row else {}
+
+
 def events(session: Session, uuid: str) -> list[Event]:
     """Return the history, oldest first."""
     return list(session.scalars(select(Event).where(Event.migration_uuid == uuid).order_by(Event.id)))

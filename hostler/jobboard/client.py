@@ -1,0 +1,222 @@
+"""What whoever asks for something uses: checks that need no host, the posting, and looking on."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from types import TracebackType
+from typing import Any, Self
+
+from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import KazooTimeoutError
+from oslo_config import cfg
+from sqlalchemy.orm import Session
+
+from hostler import conf as settings
+from hostler.errors import (
+    HostUnavailable,
+    InstanceInvalidState,
+    MigrationInProgress,
+    ServerUnreachable,
+    UnableToMigrateToSelf,
+)
+from hostler.jobboard.board import Board
+from hostler.jobboard.posting import put_on_board, write_flow
+from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.records import fence, hosts, instances, moves
+from hostler.records.database import Database
+from hostler.records.hosts import Amounts
+from hostler.records.models import Instance, Migration, new_uuid, now
+
+
+class Client:
+    """Asks for migrations. Connects when it must; a server that does not answer is named within seconds."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        settings.check(conf)
+        self._conf = conf
+        self._database: Database | None = None
+        self._board: Board | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def database(self) -> Database:
+        """The records."""
+        if self._database is None:
+            database = Database(self._conf.database.connection, self._conf.database.connect_timeout)
+            database.check()
+            self._database = database
+        return self._database
+
+    @property
+    def board(self) -> Board:
+        """The boards."""
+        if self._board is None:
+            self._board = Board(connect(self._conf), self._conf.zookeeper.root)
+            self._board.ensure()
+        return self._board
+
+    def close(self) -> None:
+        """Let go of both."""
+        if self._board is not None:
+            disconnect(self._board.client)
+        if self._database is not None:
+            self._database.close()
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def live_workers(self) -> dict[str, dict[str, Any]]:
+        """Return what the workers that are alive say of themselves, by host."""
+        return self._zookeeper(self.board.workers)
+
+    def queue(self) -> dict[str, list[str]]:
+        """Return the migrations on each host's board."""
+        board = self.board
+        return self._zookeeper(lambda: {host: board.jobs(host) for host in board.hosts()})
+
+    def wait_for_change(self, migration: str, timeout_s: float) -> None:
+        """Wait until the job comes, goes or is claimed, but no longer than *timeout_s*."""
+        changed = threading.Event()
+        board = self.board
+
+        def watch(_event: Any) -> None:
+            changed.set()
+
+        def look() -> None:
+            for host in board.hosts():
+                if board.posting(host, migration) is not None:
+                    board.client.exists(board.path("boards", host, migration), watch=watch)
+
+        self._zookeeper(look)
+        changed.wait(timeout_s)
+
+    # -- asking -------------------------------------------------------------------------------------------
+
+    def migrate(self, server: str, dest: str, *, requested_by: str) -> str:
+        """Ask for a cold migration; return its uuid. What the records alone can tell is refused at once."""
+        workers = self.live_workers()
+        with self.database.transaction() as session:
+            instance = self._refuse(session, server, dest, workers)
+            self._refuse_state(session, instance, "migrate")
+            need = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
+            hosts.check_room(session, hosts.get(session, dest), need)
+            migration = self._new(instance, dest, "migration", "cold_migration", requested_by)
+            session.add(migration)
+            fence.open_fence(session, migration.uuid)
+            write_flow(session, migration, {})
+            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
+            fence.add_event(session, migration.uuid, dest, "posted", f"asked for by {requested_by}")
+        return self._post(migration)
+
+    def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:
+        """Ask both hosts to look; return the uuid whose ``report`` they will write."""
+        workers = self.live_workers()
+        with self.database.transaction() as session:
+            instance = self._refuse(session, server, dest, workers)
+            migration = self._new(instance, dest, "dry-run", "dry_run", requested_by)
+            session.add(migration)
+            fence.open_fence(session, migration.uuid)
+            write_flow(session, migration, {})
+        return self._post(migration)
+
+    def confirm(self, server: str, *, requested_by: str) -> str:
+        """Ask to give up the way back; return the migration's uuid."""
+        workers = self.live_workers()
+        with self.database.transaction() as session:
+            instance = instances.find(session, server)
+            self._refuse_under_way(session, instance)
+            migration = instances.unconfirmed_migration(session, instance.uuid)
+            if migration is None or instance.vm_state != "resized":
+                raise InstanceInvalidState(
+                    server=instance.name, state=instance.vm_state, method="confirm", allowed="resized"
+                )
+            for host in (migration.source_compute, migration.dest_compute):
+                if host not in workers:
+                    raise HostUnavailable(host=host)
+            store = self._facts_for_confirm(session, migration)
+            migration.flow_name, migration.phase, migration.status = "confirm_resize", "posting", "confirming"
+            migration.outcome = migration.error = migration.hint = migration.finished_at = None
+            migration.updated_at = now()
+            write_flow(session, migration, store)
+            fence.add_event(session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}")
+        return self._post(migration)
+
+    # -- underneath ---------------------------------------------------------------------------------------
+
+    def _refuse(self, session: Session, server: str, dest: str, workers: dict[str, Any]) -> Instance:
+        instance = instances.find(session, server)
+        hosts.get(session, dest)
+        if instance.host == dest:
+            raise UnableToMigrateToSelf(server=instance.name, host=dest)
+        self._refuse_under_way(session, instance)
+        for host in (dest, instance.host):
+            if host not in workers:
+                raise HostUnavailable(host=host)
+        return instance
+
+    @staticmethod
+    def _refuse_under_way(session: Session, instance: Instance) -> None:
+        if other := instances.migration_under_way(session, instance.uuid):
+            raise MigrationInProgress(server=instance.name, migration=other.uuid)
+
+    @staticmethod
+    def _refuse_state(session: Session, instance: Instance, method: str) -> None:
+        if unconfirmed := instances.unconfirmed_migration(session, instance.uuid):
+            raise InstanceInvalidState(
+                server=instance.name,
+                state=f"resized, and migration {unconfirmed.uuid} waits to be confirmed",
+                method=method,
+                allowed="confirmed first",
+                hint=f"hostler server confirm {instance.name}",
+            )
+        if instance.vm_state not in ("active", "stopped") or instance.task_state is not None:
+            state = instance.task_state or instance.vm_state
+            raise InstanceInvalidState(server=instance.name, state=state, method=method, allowed="active or stopped")
+
+    @staticmethod
+    def _new(instance: Instance, dest: str, kind: str, flow: str, requested_by: str) -> Migration:
+        return Migration(
+            uuid=new_uuid(),
+            instance_uuid=instance.uuid,
+            instance_name=instance.name,
+            migration_type=kind,
+            status="pre-migrating",
+            phase="posting",
+            source_compute=instance.host,
+            dest_compute=dest,
+            old_vm_state=instance.vm_state,
+            flow_name=flow,
+            flow_uuid="",
+            request_id=f"req-{uuid.uuid4()}",
+            requested_by=requested_by,
+        )
+
+    @staticmethod
+    def _facts_for_confirm(session: Session, migration: Migration) -> dict[str, Any]:
+        steps = {step.name: step for step in moves.steps(session, migration.flow_uuid)}
+        if "InspectInstance" in steps:
+            return {
+                "inventory": steps["InspectInstance"].results,
+                "was_running": steps["PowerOff"].results,
+            }
+        return moves.arguments(session, migration.flow_uuid)
+
+    def _post(self, migration: Migration) -> str:
+        self._zookeeper(lambda: put_on_board(self.database, self.board, migration))
+        return migration.uuid
+
+    def _zookeeper(self, call: Any) -> Any:
+        try:
+            return call()
+        except (KazooException, KazooTimeoutError) as error:
+            where = ",".join(self._conf.zookeeper.hosts)
+            raise ServerUnreachable(
+                what="ZooKeeper", where=where, reason=str(error) or type(error).__name__
+            ) from error

@@ -1,0 +1,281 @@
+"""The worker of a host: claims the jobs of its board and carries out this host's steps."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from kazoo.client import KazooState
+from kazoo.exceptions import KazooException, NodeExistsError
+from oslo_config import cfg
+
+from hostler import __version__
+from hostler.errors import Fenced, Interrupted, Refused, ServerUnreachable, SessionLost, Unreachable
+from hostler.jobboard import lock
+from hostler.jobboard.adoption import Adoption
+from hostler.jobboard.board import Board
+from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.reconciler import Reconciler
+from hostler.jobboard.tether import Tether
+from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.records import hosts
+from hostler.records.database import Database
+from hostler.tasks.base import Drivers, Timeouts
+
+LOG = logging.getLogger(__name__)
+
+#: Pauses before a job is tried again after the database or libvirt was away, in seconds.
+BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Worker:
+    """One a host. :meth:`run` returns when :meth:`stop` was called or its session could not be kept."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, drivers: Drivers) -> None:
+        self.conf = conf
+        self.host: str = conf.host
+        self.database = database
+        self.drivers = drivers
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._legs: dict[str, Tether] = {}
+        self._legs_lock = threading.Lock()
+        self._back_off: dict[str, tuple[int, float]] = {}
+        self._reconnected = False
+        self._board: Board
+        self._adoption = Adoption(database, drivers.hypervisor, self.host)
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock.held(self.conf.run_path, "worker"))
+            except lock.LockHeld as error:
+                raise Refused(f"a worker of {self.host} runs already: {error}") from error
+            self._prepare_host()
+            client = connect(self.conf)
+            stack.callback(disconnect, client)
+            client.add_listener(self._session_changed)
+            self._board = Board(client, self.conf.zookeeper.root)
+            self._board.ensure(self.host)
+            self._announce()
+            pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
+            stack.callback(pool.shutdown)
+            LOG.info("worker of %s is ready: %s", self.host, self._board.path("boards", self.host))
+            try:
+                self._work(pool)
+            finally:
+                self._end_legs()
+                self._withdraw_presence()
+        LOG.info("worker of %s has ended", self.host)
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to end: steps under way may finish, up to *graceful_shutdown_timeout*."""
+        self._stopping.set()
+        self._wake.set()
+
+    def _prepare_host(self) -> None:
+        self.database.check()
+        with self.database.transaction() as session:
+            hosts.report(
+                session,
+                self.host,
+                address=self.conf.migration_inbound_addr or self.conf.my_ip,
+                resources=self.drivers.hypervisor.resources(),
+                worker_version=__version__,
+                cpu_allocation_ratio=self.conf.cpu_allocation_ratio,
+                ram_allocation_ratio=self.conf.ram_allocation_ratio,
+                disk_allocation_ratio=self.conf.disk_allocation_ratio,
+                reserved_host_memory_mb=self.conf.reserved_host_memory_mb,
+            )
+        restored = self.drivers.receiver.restore()
+        for migration in restored:
+            LOG.info("the receiver of migration %s is back", migration)
+        self._adoption.restart_unconfirmed(self.conf.run_path)
+        self._adoption.run()
+        self.drivers.hypervisor.listen(self._adoption.domain_changed)
+
+    # -- the board ----------------------------------------------------------------------------------------
+
+    def _work(self, pool: ThreadPoolExecutor) -> None:
+        reconciler = Reconciler(self.database, self._board, self.conf.zookeeper.posting_timeout)
+        reconcile_due = 0.0
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                if self._reconnected:
+                    self._reconnected = False
+                    self._announce()
+                    reconcile_due = 0.0
+                if time.monotonic() >= reconcile_due:
+                    reconciler.run()
+                    self._adoption.run()
+                    reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
+                pause = self._take_jobs(pool)
+            except (ServerUnreachable, KazooException) as error:
+                LOG.warning("%s: looked at again in %.0f s", error or type(error).__name__, BACK_OFF_S[1])
+                pause = BACK_OFF_S[1]
+            self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic(), self.conf.zookeeper.relist_interval)))
+
+    def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
+        """Start a leg for each job that can be had; return after how many seconds to look again at the latest."""
+        pause = float(self.conf.zookeeper.relist_interval)
+        for migration in self._board.jobs(self.host, watch=self._look_again):
+            with self._legs_lock:
+                if migration in self._legs or len(self._legs) >= self.conf.max_concurrent_migrations:
+                    continue
+            _, due = self._back_off.get(migration, (0, 0.0))
+            if (left := due - time.monotonic()) > 0:
+                pause = min(pause, left)
+                continue
+            if self._board.locked(self.host, migration, watch=self._look_again):
+                continue
+            tether = Tether()
+            with self._legs_lock:
+                self._legs[migration] = tether
+            pool.submit(self._run_leg, migration, tether)
+        return pause
+
+    def _look_again(self, _event: Any) -> None:
+        self._wake.set()
+
+    # -- one leg ------------------------------------------------------------------------------------------
+
+    def _run_leg(self, migration: str, tether: Tether) -> None:
+        try:
+            claim = self._board.claim(self.host, migration)
+            if claim is None:
+                return
+            with lock.held(self.conf.run_path, f"instance-{claim.posting.instance}"):
+                end = self._leg(claim, tether)
+            LOG.debug("migration %s: leg ended: %s", migration, end.value)
+            self._back_off.pop(migration, None)
+        except (Unreachable, ServerUnreachable) as error:
+            self._try_later(migration, claim, str(error))
+        except (Fenced, SessionLost) as error:
+            LOG.warning("migration %s: this worker lost it: %s", migration, error)
+        except Interrupted as error:
+            self._give_back(claim, str(error), counts=False)
+        except lock.LockHeld as error:
+            self._try_later(migration, claim, str(error))
+        except Exception as error:
+            LOG.exception("migration %s: the leg failed", migration)
+            self._try_later(migration, claim, str(error))
+        finally:
+            with self._legs_lock:
+                self._legs.pop(migration, None)
+            self._wake.set()
+
+    def _leg(self, claim: Any, tether: Tether) -> End:
+        leg = MigrationLeg(
+            claim, self._board, self.database, self.drivers, self._timeouts(), self.conf.state_path, tether
+        )
+        return leg.run()
+
+    def _timeouts(self) -> Timeouts:
+        return Timeouts(
+            shutdown_s=self.conf.shutdown_timeout,
+            shutdown_retry_s=self.conf.shutdown_retry_interval,
+            guest_start_s=self.conf.guest_start_timeout,
+            copy_s=self.conf.images.timeout,
+        )
+
+    def _try_later(self, migration: str, claim: Any, reason: str) -> None:
+        times, _ = self._back_off.get(migration, (0, 0.0))
+        pause = BACK_OFF_S[min(times, len(BACK_OFF_S) - 1)]
+        self._back_off[migration] = (times + 1, time.monotonic() + pause)
+        LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
+        self._give_back(claim, reason, counts=False)
+
+    def _give_back(self, claim: Any, reason: str, *, counts: bool) -> None:
+        if claim is None:
+            return
+        LOG.info("migration %s is given back: %s", claim.posting.migration, reason)
+        try:
+            self._board.abandon(claim, counts=counts)
+        except (KazooException, Fenced) as error:
+            LOG.warning("migration %s could not be given back: %s", claim.posting.migration, error)
+
+    # -- the session --------------------------------------------------------------------------------------
+
+    def _session_changed(self, state: str) -> None:
+        """Called from kazoo's thread: it must not wait."""
+        actions: dict[str, Callable[[Tether], None]] = {
+            KazooState.SUSPENDED: Tether.suspend,
+            KazooState.CONNECTED: Tether.resume,
+            KazooState.LOST: Tether.lose,
+        }
+        with self._legs_lock:
+            for tether in self._legs.values():
+                actions[state](tether)
+        if state == KazooState.CONNECTED:
+            self._reconnected = True
+            self._wake.set()
+
+    def _announce(self) -> None:
+        """Say that this worker is alive; an older session of it must end first."""
+        path = self._board.path("workers", self.host)
+        facts = {"version": __version__, "pid": os.getpid(), "since": time.time(), "host": self.host}
+        deadline = time.monotonic() + 3 * self.conf.zookeeper.session_timeout
+        while not self._stopping.is_set():
+            try:
+                self._board.client.create(path, json.dumps(facts).encode(), ephemeral=True)
+                return
+            except NodeExistsError:
+                gone = threading.Event()
+                stat = self._board.client.exists(path, watch=lambda _event, gone=gone: gone.set())
+                if stat is None or stat.ephemeralOwner == self._board.client.client_id[0]:
+                    if stat is not None:
+                        return
+                    continue
+                LOG.info("waiting for the session of this host's earlier worker to end")
+                if not gone.wait(max(0.0, deadline - time.monotonic())):
+                    raise Refused(
+                        f"another machine works as {self.host}: two hosts have the same [DEFAULT] host"
+                    ) from None
+
+    def _withdraw_presence(self) -> None:
+        try:
+            self._board.client.delete(self._board.path("workers", self.host))
+        except KazooException as error:
+            LOG.debug("the announcement was not withdrawn, and ends with the session: %s", error)
+
+    def _end_legs(self) -> None:
+        """Let the steps under way finish, as long as that may take; then interrupt them."""
+        with self._legs_lock:
+            tethers = list(self._legs.values())
+        for tether in tethers:
+            tether.end()
+        deadline = time.monotonic() + self.conf.graceful_shutdown_timeout
+        while self._legs and (left := deadline - time.monotonic()) > 0:
+            self._wake.clear()
+            if self._legs:
+                self._wake.wait(left)
+        for tether in tethers:
+            tether.end(now=True)
+
+
+def run(conf: cfg.ConfigOpts) -> int:
+    """Run this host's worker until SIGTERM or SIGINT; return the exit code."""
+    from hostler.jobboard.assembly import make_drivers  # noqa: PLC0415 - drivers load native libraries
+
+    database = Database(conf.database.connection, conf.database.connect_timeout)
+    worker = Worker(conf, database, make_drivers(conf, database))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    try:
+        worker.run()
+    finally:
+        worker.drivers.hypervisor.close()
+        database.close()
+    return 0
