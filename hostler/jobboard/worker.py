@@ -19,9 +19,9 @@ from oslo_config import cfg
 
 from hostler import __version__
 from hostler.errors import Fenced, Interrupted, Refused, ServerUnreachable, SessionLost, Unreachable
-from hostler.jobboard import lock
+from hostler.jobboard import lock, reboot
 from hostler.jobboard.adoption import Adoption
-from hostler.jobboard.board import Board
+from hostler.jobboard.board import Board, Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.tether import Tether
@@ -101,7 +101,7 @@ class Worker:
         restored = self.drivers.receiver.restore()
         for migration in restored:
             LOG.info("the receiver of migration %s is back", migration)
-        self._adoption.restart_unconfirmed(self.conf.run_path)
+        reboot.restart_unconfirmed(self.database, self.drivers.hypervisor, self.host, self.conf.run_path)
         self._adoption.run()
         self.drivers.hypervisor.listen(self._adoption.domain_changed)
 
@@ -152,6 +152,7 @@ class Worker:
     # -- one leg ------------------------------------------------------------------------------------------
 
     def _run_leg(self, migration: str, tether: Tether) -> None:
+        claim: Claim | None = None
         try:
             claim = self._board.claim(self.host, migration)
             if claim is None:
@@ -176,7 +177,7 @@ class Worker:
                 self._legs.pop(migration, None)
             self._wake.set()
 
-    def _leg(self, claim: Any, tether: Tether) -> End:
+    def _leg(self, claim: Claim, tether: Tether) -> End:
         leg = MigrationLeg(
             claim, self._board, self.database, self.drivers, self._timeouts(), self.conf.state_path, tether
         )
@@ -190,14 +191,14 @@ class Worker:
             copy_s=self.conf.images.timeout,
         )
 
-    def _try_later(self, migration: str, claim: Any, reason: str) -> None:
+    def _try_later(self, migration: str, claim: Claim | None, reason: str) -> None:
         times, _ = self._back_off.get(migration, (0, 0.0))
         pause = BACK_OFF_S[min(times, len(BACK_OFF_S) - 1)]
         self._back_off[migration] = (times + 1, time.monotonic() + pause)
         LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
         self._give_back(claim, reason, counts=False)
 
-    def _give_back(self, claim: Any, reason: str, *, counts: bool) -> None:
+    def _give_back(self, claim: Claim | None, reason: str, *, counts: bool) -> None:
         if claim is None:
             return
         LOG.info("migration %s is given back: %s", claim.posting.migration, reason)
