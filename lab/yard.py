@@ -1,0 +1,142 @@
+"""The lab as a whole: its hosts, the switch between them, ZooKeeper, the shared database."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab.etc import Settings
+from lab.guest_kernel import build_kernel
+from lab.host import Host
+from lab.places import BASE
+from lab.process import LabError
+from lab.switch import Switch, choosing_a_subnet, identity_of
+from lab.zookeeper import ZooKeeper
+
+DEFAULT_DIRECTORY = BASE / "lab"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a lab is made of; recorded in it, so that later commands find the same."""
+
+    subnet: int
+    hosts: int
+    #: Of each host's /var/lib/libvirt, as truncate(1) writes it; None: no limit but the machine's.
+    disk_size: str | None
+
+
+class Lab:
+    """A lab in a folder of its own; several may be up at once.
+
+    ``with Lab(directory) as lab:`` is `up` and `down`.
+    """
+
+    def __init__(
+        self, directory: Path = DEFAULT_DIRECTORY, hosts: int = 2, disk_size: str | None = None
+    ) -> None:
+        self.directory = directory.resolve()
+        self._wanted = (hosts, disk_size)
+        self._plan_file = self.directory / "lab.json"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the lab stands; one of its hosts may be off all the same."""
+        return self._plan_file.exists() and self.zookeeper.pid is not None
+
+    @property
+    def switch(self) -> Switch:
+        """The network."""
+        return Switch(identity_of(self.directory), self._plan().subnet)
+
+    @property
+    def zookeeper(self) -> ZooKeeper:
+        """The boards' server; its `kill` and `start` are for the tests."""
+        switch = self.switch
+        return ZooKeeper(self.directory / "zookeeper", switch.control_address, 2181, switch.prefix)
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy's address of the records: a file that every host sees."""
+        return f"sqlite:///{self.directory}/shared/hostler.db"
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Every host, on or off."""
+        return [self.host(name) for name in _names(self._plan())]
+
+    def host(self, name: str) -> Host:
+        """The host called *name*: kvm1, kvm2, ..."""
+        plan, switch = self._plan(), self.switch
+        names = {each: switch.address(number) for number, each in enumerate(_names(plan), start=1)}
+        if name not in names:
+            raise LabError(f"no host {name}: there are {', '.join(names)}")
+        settings = Settings(
+            host=name,
+            address=names[name],
+            names={**names, "control": switch.control_address},
+            database=self.database,
+            zookeeper=f"{switch.control_address}:2181",
+        )
+        return Host(self.directory / "hosts" / name, switch, settings, plan.disk_size)
+
+    def up(self, workers: bool = False) -> Self:
+        """Bring everything up, anew unless it is up; hosts that are off are powered on."""
+        build_kernel()
+        if not self.is_up:
+            self.down()
+            self._install()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Host.power_on, self.hosts))
+        for host in self.hosts if workers else ():
+            host.start_worker()
+        return self
+
+    def down(self) -> None:
+        """End everything and remove it; also what a lab that crashed left behind."""
+        if self._plan_file.exists():
+            for host in self.hosts:
+                host.remove()
+            self.zookeeper.kill()
+            self.switch.down()
+            shutil.rmtree(self.directory)
+
+    def _install(self) -> None:
+        hosts, disk_size = self._wanted
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if any(self.directory.iterdir()):
+            raise LabError(f"{self.directory} holds something that is no lab; name another folder")
+        identity = identity_of(self.directory)
+        with choosing_a_subnet(identity) as subnet:
+            self._plan_file.write_text(json.dumps(asdict(Plan(subnet, hosts, disk_size))))
+            self.switch.up()
+        (self.directory / "shared").mkdir()
+        self.zookeeper.start()
+        for host in self.hosts:
+            host.install()
+
+    def _plan(self) -> Plan:
+        try:
+            return Plan(**json.loads(self._plan_file.read_text()))
+        except FileNotFoundError:
+            raise LabError(f"no lab in {self.directory}: tools/lab up makes one") from None
+
+    def __enter__(self) -> Self:
+        try:
+            return self.up()
+        except BaseException:
+            self.down()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+
+def _names(plan: Plan) -> Sequence[str]:
+    return [f"kvm{number}" for number in range(1, plan.hosts + 1)]
