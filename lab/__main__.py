@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from lab.disks import LAYERED, SPARSE, Disk
 from lab.guest import Guest
@@ -11,7 +12,7 @@ from lab.process import LabError
 from lab.yard import DEFAULT_DIRECTORY, Lab
 
 Arguments = argparse.Namespace
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main() -> int:
@@ -39,9 +40,8 @@ def status(lab: Lab, _: Arguments) -> None:
     for host in lab.hosts:
         link = "cut" if host.link["cut"] else host.link["rate"] or "whole"
         worker = "on" if host.is_on and host.worker_pid else "off"
-        print(
-            f"{host.name}  {host.address}  power {'on' if host.is_on else 'off'}  link {link}  worker {worker}"
-        )
+        power = "on" if host.is_on else "off"
+        print(f"{host.name}  {host.address}  power {power}  link {link}  worker {worker}")
     print(f"zookeeper  {lab.zookeeper.hosts}  {'on' if lab.zookeeper.pid else 'off'}")
     print(f"database  {lab.database}")
 

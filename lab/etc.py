@@ -17,7 +17,7 @@ unix_sock_rw_perms = "0700"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
-# No cgroups, namespaces or ownership changes: both hosts see the same cgroup tree and the same owners' attributes.
+# No cgroups, no ownership changes: the hosts see one cgroup tree, and one set of owners on files they share.
 QEMU_CONF = """\
 user = "root"
 group = "root"

@@ -25,7 +25,7 @@ class Guest:
     memory_mib: int = 128
     vcpus: int = 1
     disks: tuple[Disk, ...] = (Disk(),)
-    #: dir: `<uuid>/` below instances_path, as Nova keeps them. flat: files among others', as virt-install does.
+    #: dir: `<uuid>/` below instances_path, as Nova keeps them. flat: as virt-install does.
     layout: Literal["dir", "flat"] = "dir"
     autostart: bool = False
     #: Make the guest deaf to the power button, so that a shutdown runs into its timeout.
@@ -102,7 +102,7 @@ class Guest:
         return self.boot_lines(host)[-1]
 
     def xml(self, kernel: Kernel) -> str:
-        """The domain as libvirt takes it. The type is qemu: the machine may have no virtualization of its own."""
+        """The domain as libvirt takes it. Of type qemu: the machine may have no virtualization."""
         domain = ET.Element("domain", type="qemu")
         _add(domain, "name", self.name)
         _add(domain, "uuid", self.uuid)

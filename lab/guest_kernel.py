@@ -1,4 +1,4 @@
-"""The kernel and the initial RAM disk that all guests boot from: the distribution's kernel and one busybox."""
+"""What all guests boot from: the distribution's kernel and an initial RAM disk of one busybox."""
 
 import gzip
 import hashlib

@@ -79,7 +79,7 @@ class Host:
         if self.is_on:
             os.kill(self.pid, signal.SIGKILL)
             # Its parent ends once the last process of the namespace is gone.
-            wait_until(lambda: self._process.pid is None, f"{self.name}: power cut")
+            self._process.wait()
         self._process.end(signal.SIGKILL)
         self._switch.unplug(self.name)
 
@@ -193,10 +193,10 @@ class Host:
 
     def start_worker(self) -> None:
         """Enable the worker, now and after each boot, and start it."""
-        enabled = self.path(pid1.WORKER_ENABLED)
-        enabled.touch()
+        self.path(pid1.WORKER_ENABLED).touch()
+        looks = self._worker_looks()
         os.kill(self.pid, signal.SIGUSR1)
-        wait_until(self._worker_was_tried, f"{self.name}: worker")
+        wait_until(lambda: self._worker_looks() > looks, f"{self.name}: worker")
 
     def stop_worker(self, timeout_s: float = 60) -> None:
         """End the worker in good order and disable it."""
@@ -260,8 +260,9 @@ class Host:
             return False
         return self.run(["virsh", "-q", "list"], check=False).returncode == 0
 
-    def _worker_was_tried(self) -> bool:
-        return self.worker_pid is not None or "no program" in self.worker_log()
+    def _worker_looks(self) -> int:
+        looks = self.path(pid1.WORKER_LOOKS)
+        return int(looks.read_text() or 0) if looks.exists() else 0
 
     def _end_worker(self, name: str, timeout_s: float) -> None:
         pid = self.worker_pid

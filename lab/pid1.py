@@ -18,6 +18,8 @@ from pathlib import Path
 LIBVIRT_SOCKET = Path("/run/libvirt/libvirt-sock")
 WORKER_ENABLED = Path("/etc/hostler/worker-enabled")
 WORKER_PID = Path("/run/hostler-worker.pid")
+#: How often the first process has looked whether a worker is to be started: how `Host.start_worker` knows.
+WORKER_LOOKS = Path("/run/hostler-worker.looks")
 WORKER_LOG = Path("/var/log/hostler/worker.log")
 
 
@@ -49,7 +51,7 @@ def main() -> None:
 
 def call(*argv: str) -> None:
     """Run a command of the start; the host does not come up without it."""
-    subprocess.run(argv, check=True, preexec_fn=unblock_signals)  # noqa: PLW1509
+    subprocess.run(argv, check=True, preexec_fn=unblock_signals)
 
 
 def unblock_signals() -> None:
@@ -61,7 +63,7 @@ def mount_all(specification: Specification) -> None:
     # sysfs shows the network of who mounted it, and libvirt looks for bridges there.
     call("mount", "-t", "sysfs", "sysfs", "/sys")
     call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    call("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")  # noqa: S108
+    call("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
     for own, place in specification.binds:
         keep_below(Path(own), Path(place), specification.kept)
         call("mount", "--rbind", own, place)
@@ -104,11 +106,13 @@ class Host:
     def live(self) -> None:
         """Start what belongs to a boot, then reap for ever."""
         self._spawn(["/usr/sbin/libvirtd", "-f", "/etc/libvirt/libvirtd.conf"], "/var/log/libvirt/stderr.log")
-        worker_is_due = True
+        worker_is_due, looks = True, 0
         while True:
             if worker_is_due and LIBVIRT_SOCKET.exists():
                 self._start_worker()
                 worker_is_due = False
+                looks += 1
+                WORKER_LOOKS.write_text(str(looks))
             got = signal.sigtimedwait(
                 {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM}, 0.05 if worker_is_due else 3600
             )

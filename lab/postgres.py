@@ -65,7 +65,7 @@ class PostgreSQL:
         self._daemon.end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGQUIT: the server's own way to leave at once, with its children)."""
+        """End the server as a crash would (SIGQUIT: at once, but with its children)."""
         self._daemon.end(signal.SIGQUIT)
 
     @property
@@ -83,7 +83,7 @@ class PostgreSQL:
 
     def _command(self) -> list[str | Path]:
         settings = [f"-c{setting}" for setting in SETTINGS]
-        where = ["-D", self._data, "-h", self.address, "-p", str(self.port)]
+        where: list[str | Path] = ["-D", self._data, "-h", self.address, "-p", str(self.port)]
         return [*self._prefix, *_as_postgres(), program("postgres"), *where, *settings]
 
     def _serves(self) -> bool:
@@ -125,7 +125,7 @@ def program(name: str) -> Path:
 
 
 def _as_postgres() -> list[str]:
-    """The server refuses to be root; the capability lets it pass folders that are only root's (pytest's are)."""
+    """The server refuses to be root; the capability lets it pass root's folders, as pytest's are."""
     if os.geteuid() != 0:
         return []
     user = ["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]

@@ -66,11 +66,6 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def boot_id() -> str:
-    """Tells one boot of this machine from the next: start times begin anew with each."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 @dataclass(frozen=True)
 class Daemon:
     """A process recorded in a file, so that a later command can find or end exactly it."""
@@ -92,45 +87,64 @@ class Daemon:
         _children[process.pid] = process
         born = start_time(process.pid)
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        self.record.write_text(json.dumps({"pid": process.pid, "start_time": born, "boot_id": boot_id()}))
+        self.record.write_text(json.dumps(_identity(process.pid, born)))
         return process.pid
 
     @property
     def pid(self) -> int | None:
         """The process's pid as long as it lives."""
-        try:
-            recorded = json.loads(self.record.read_text())
-        except (FileNotFoundError, ValueError):
+        pid = self._recorded_pid()
+        if pid is None:
             return None
-        pid = int(recorded["pid"])
-        same = recorded["boot_id"] == boot_id() and recorded["start_time"] == start_time(pid)
-        return pid if same else None
+        recorded = json.loads(self.record.read_text())
+        born = start_time(pid)
+        return pid if born is not None and recorded == _identity(pid, born) else None
+
+    def wait(self, timeout_s: float = 30) -> None:
+        """See the process gone by itself."""
+        _end(self._recorded_pid(), None, timeout_s, still_ours=lambda: self.pid is not None)
 
     def end(self, number: int = signal.SIGTERM, timeout_s: float = 15) -> None:
         """Signal the process and see it gone; SIGKILL after *timeout_s*. Asking twice is asking once."""
-        recorded = self.pid
-        if recorded is not None:
-            _end(recorded, number, timeout_s, still_ours=lambda: self.pid == recorded)
+        _end(self._recorded_pid(), number, timeout_s, still_ours=lambda: self.pid is not None)
         self.record.unlink(missing_ok=True)
 
+    def _recorded_pid(self) -> int | None:
+        try:
+            return int(json.loads(self.record.read_text())["pid"])
+        except (FileNotFoundError, ValueError):
+            return None
 
-def _end(pid: int, number: int, timeout_s: float, still_ours: Callable[[], bool]) -> None:
+
+def _identity(pid: int, born: int | None) -> dict[str, object]:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"pid": pid, "start_time": born, "boot_id": boot_id}
+
+
+def _end(pid: int | None, number: int | None, timeout_s: float, still_ours: Callable[[], bool]) -> None:
+    if pid is None:
+        return
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        if not still_ours():
-            return
-        signal.pidfd_send_signal(descriptor, number)
-        if not _ended(descriptor, timeout_s):
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            if not _ended(descriptor, timeout_s):
-                raise LabError(f"process {pid} does not die")
+        if still_ours():
+            _signal_and_wait(descriptor, number, timeout_s)
     finally:
         os.close(descriptor)
-        if pid in _children:
-            _children.pop(pid).wait(timeout=timeout_s)
+    if pid in _children:
+        _children.pop(pid).wait(timeout=timeout_s)
+
+
+def _signal_and_wait(descriptor: int, number: int | None, timeout_s: float) -> None:
+    if number is not None:
+        signal.pidfd_send_signal(descriptor, number)
+        if _ended(descriptor, timeout_s):
+            return
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    if not _ended(descriptor, timeout_s):
+        raise LabError(f"a process does not end within {timeout_s:g} s")
 
 
 def _ended(descriptor: int, timeout_s: float) -> bool:

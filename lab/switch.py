@@ -1,4 +1,4 @@
-"""The network between the hosts: a bridge in a namespace of its own, one cable to each host, one to the machine.
+"""The network between the hosts: a bridge in its own namespace, a cable to each host and to the machine.
 
 ``10.77.N.1``, ``.2``, ... are the hosts, ``.254`` the switch (ZooKeeper listens there), ``.253`` the machine.
 """
