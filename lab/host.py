@@ -183,6 +183,17 @@ class Host:
         """Undo `fill_disk`."""
         self.path("/var/lib/libvirt/filler").unlink(missing_ok=True)
 
+    def remove_guests(self) -> None:
+        """Destroy and undefine every guest, and remove what lies where guests' disks do."""
+        for guest in self.virsh("list", "--all", "--uuid").split():
+            self.run(["virsh", "-q", "destroy", guest], check=False)
+            self.virsh("undefine", guest, "--nvram", "--managed-save", "--snapshots-metadata")
+        for folder in ("images", "instances"):
+            for left in self.path(f"/var/lib/libvirt/{folder}").iterdir():
+                self.run(["rm", "-rf", f"/var/lib/libvirt/{folder}/{left.name}"])
+        for console in self.path("/var/log/libvirt").glob("*.console"):
+            console.unlink()
+
     # The worker
 
     @property

@@ -1,0 +1,75 @@
+"""Two real hosts for the acceptance tests: libvirt, QEMU, ZooKeeper, one database, a worker on each."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import Guest, Host, Lab
+from lab.places import BASE, CHECKOUT
+from lab.switch import identity_of
+
+GuestMaker = Callable[..., Guest]
+
+
+@pytest.fixture(scope="session")
+def standing_lab() -> Iterator[Lab]:
+    """The lab of this checkout, up for the whole run; what a crashed run left is cleaned first."""
+    directory = BASE / f"test-{identity_of(CHECKOUT)}"
+    BASE.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lab = Lab(directory)
+        lab.down()
+        with lab:
+            lab.up(workers=True)
+            yield lab
+
+
+@pytest.fixture
+def lab(standing_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab, whole and without guests before and after each test."""
+    request.node.stash[LAB] = standing_lab
+    _make_whole(standing_lab)
+    yield standing_lab
+    _make_whole(standing_lab)
+
+
+@pytest.fixture
+def kvm1(lab: Lab) -> Host:
+    """The first host."""
+    return lab.host("kvm1")
+
+
+@pytest.fixture
+def kvm2(lab: Lab) -> Host:
+    """The second host."""
+    return lab.host("kvm2")
+
+
+LAB = pytest.StashKey[Lab]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # pragma: no cover - only when a test fails
+    """Add what the workers said to the report of a failed test."""
+    report = yield
+    lab = item.stash.get(LAB, None)
+    if report.failed and lab is not None:
+        for host in lab.hosts:
+            log = host.worker_log() if host.is_on else "(off)"
+            report.sections.append((f"{host.name}: worker.log", log))
+    return report
+
+
+def _make_whole(lab: Lab) -> None:
+    if lab.zookeeper.pid is None:
+        lab.zookeeper.start()
+    for host in lab.hosts:
+        host.power_on()
+        host.mend_link()
+        host.slow_link(None)
+        host.remove_guests()
+        host.start_worker()
