@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -77,7 +78,10 @@ class Database:
         config = self._alembic()
         with self.transaction() as session:
             config.attributes["connection"] = session.connection()
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:  # a revision that only a newer hostler knows
+                raise BadConfiguration(where=self.address, problem=str(error), hint="upgrade hostler") from error
         return ScriptDirectory.from_config(config).get_current_head() or ""
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import false, or_, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import AmbiguousName, InstanceNotFound, UnexpectedTaskStateError
@@ -52,11 +52,10 @@ def save(
     statement = update(Instance).where(Instance.uuid == uuid)
     if expected_task_state is not None:
         named = [state for state in expected_task_state if state is not None]
-        condition = Instance.task_state.in_(named)
-        if None in expected_task_state:
-            condition = condition | Instance.task_state.is_(None)
-        statement = statement.where(condition)
-    saved = session.execute(statement.values(updated_at=now(), **changes).execution_options(synchronize_session=False))
+        nobody = Instance.task_state.is_(None) if None in expected_task_state else false()
+        statement = statement.where(or_(Instance.task_state.in_(named), nobody))
+    statement = statement.values(updated_at=now(), **changes)
+    saved = session.execute(statement.execution_options(synchronize_session=False))
     if saved.rowcount != 1:  # type: ignore[attr-defined]
         actual = get(session, uuid).task_state
         expected = " or ".join(str(state) for state in expected_task_state or ())

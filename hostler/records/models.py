@@ -10,7 +10,8 @@ import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Double, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -27,9 +28,20 @@ def new_uuid() -> str:
 class Base(DeclarativeBase):
     """The declarative base; Alembic compares its metadata with the database."""
 
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
         str: String(255),
         int: BigInteger,
+        float: Double,
+        # MySQL drops the fractions of a second otherwise, and with them the order of two requests.
+        datetime.datetime: DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"),
         dict[str, Any]: JSON,
         list[Any]: JSON,
     }
