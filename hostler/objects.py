@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -38,8 +39,13 @@ class Record:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Build the record from :meth:`to_dict`'s result; unknown keys are a :class:`TypeError`."""
-        hints = get_type_hints(cls)
+        hints = _hints(cls)
         return cls(**{key: _revive(hints.get(key, Any), value) for key, value in data.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _revive(hint: Any, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -23,17 +24,19 @@ FLOWS: dict[str, Callable[[], linear_flow.Flow]] = {
 _GIVEN = {"leg", "result", "flow_failures"}
 
 
+@functools.cache
 def make(name: str) -> linear_flow.Flow:
-    """Return a new flow of that name."""
+    """Return the flow of that name: one object, since neither an engine nor a step keeps anything in it."""
     try:
         return FLOWS[name]()
     except KeyError:
         raise FlowNotFound(name=name, known=", ".join(sorted(FLOWS))) from None
 
 
-def shape_of(name: str) -> list[Step]:
+@functools.cache
+def shape_of(name: str) -> tuple[Step, ...]:
     """Return the steps of the flow of that name, in order."""
-    return [_step(task) for task in make(name)]
+    return tuple(_step(task) for task in make(name))
 
 
 def _step(task: HostTask) -> Step:

@@ -7,7 +7,7 @@ state of the flow itself is not kept: it is derived from the steps (:mod:`hostle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -83,7 +83,7 @@ def _columns(atom: models.AtomDetail) -> dict[str, Any]:
 
 
 def insert_flow(
-    session: Session, migration: str, detail: models.FlowDetail, shape: list[Step], ending: Mapping[str, Any]
+    session: Session, migration: str, detail: models.FlowDetail, shape: Sequence[Step], ending: Mapping[str, Any]
 ) -> None:
     """Write a flow that was prepared in memory: its shape, how it ends when undone, and all its steps."""
     meta = {"format": FORMAT, "shape": [step.to_dict() for step in shape], "reverted": dict(ending)}

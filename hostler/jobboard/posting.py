@@ -6,7 +6,7 @@ whose row still says ``posting`` is taken as posted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ ENDINGS = {
 }
 
 
-def compose(name: str, store: Mapping[str, Any]) -> tuple[taskflow_models.FlowDetail, list[Step]]:
+def compose(name: str, store: Mapping[str, Any]) -> tuple[taskflow_models.FlowDetail, Sequence[Step]]:
     """Return a flow with all its details, prepared and validated in memory.
 
     Nobody else ever prepares it: a worker that died in the middle of that would leave a flow that cannot be loaded.

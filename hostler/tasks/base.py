@@ -90,6 +90,9 @@ class HostTask(task.Task):  # type: ignore[misc]
     anywhere and run again: they tell done, half and not from the world and from the journal.
     """
 
+    #: No step reports its progress through TaskFlow: a listener would be shared by all legs that run the step.
+    TASK_EVENTS = ()
+
     #: Role of the host it runs on, unless given to the constructor.
     where: ClassVar[str] = SOURCE
     #: What this step does, where its class serves several; else the docstring's first sentence says it.

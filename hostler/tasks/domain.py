@@ -77,7 +77,7 @@ def _copy_path(leg: Leg) -> Path:
 def _save_durably(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    with fresh.open("w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
         json.dump(data, file)
         file.flush()
         os.fsync(file.fileno())
