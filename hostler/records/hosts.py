@@ -108,17 +108,18 @@ def used(session: Session, name: str, *, except_migration: str | None = None) ->
 
 
 def check_room(session: Session, host: Host, need: Amounts, *, except_migration: str | None = None) -> None:
-    """Refuse what the host has not left."""
-    free = capacity(host) - used(session, host.name, except_migration=except_migration)
+    """Refuse what the host has not left; nobody is refused for what he does not need."""
     if host.disabled_reason is not None:
         raise HostDisabled(host=host.name, reason=host.disabled_reason)
+    free = capacity(host) - used(session, host.name, except_migration=except_migration)
     shortages = [
-        ("virtual CPUs", need.vcpus, free.vcpus, "vCPUs"),
-        ("memory", need.memory_mb, free.memory_mb, "MiB"),
-        ("disk", -(-need.disk_bytes // GIB), free.disk_bytes // GIB, "GiB"),
+        ("virtual CPUs", need.vcpus, free.vcpus, 1, "vCPUs"),
+        ("memory", need.memory_mb, free.memory_mb, 1, "MiB"),
+        ("disk", need.disk_bytes, free.disk_bytes, GIB, "GiB"),
     ]
-    for resource, wanted, left, unit in shortages:
+    for resource, wanted, left, size, unit in shortages:
+        left = max(left, 0)
         if wanted > left:
             raise ComputeResourcesUnavailable(
-                host=host.name, resource=resource, need=wanted, free=max(left, 0), unit=unit
+                host=host.name, resource=resource, need=-(-wanted // size), free=left // size, unit=unit
             )

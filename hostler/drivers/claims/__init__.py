@@ -16,12 +16,12 @@ class Claims(Protocol):
     def claim(self, records: FencedRecords, host: str, need: Amounts) -> None:
         """Hold *need* on *host* for the migration of *records*.
 
-        :class:`hostler.errors.ComputeResourcesUnavailable` or :class:`hostler.errors.HostDisabled` if it has not
-        that much left; of two that race for the last place one gets it.
+        :class:`hostler.errors.ComputeResourcesUnavailable` or :class:`hostler.errors.HostDisabled` if it has
+        not that much left; of two that race for the last place one gets it.
         """
 
     def drop(self, records: FencedRecords, host: str) -> None:
         """Let go of what the migration holds on *host*; nothing if it holds nothing."""
 
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
-        """In *session*'s transaction: hold *need* on *to_host* instead of *from_host*, without asking for room."""
+        """Hold *need* on *to_host* instead of *from_host*, in *session*'s transaction, room or not."""

@@ -1,0 +1,102 @@
+"""Many migrations want the same host at once, each from a worker of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from hostler.drivers.claims.records import RecordsClaims
+from hostler.errors import ComputeResourcesUnavailable
+from hostler.records import hosts, instances
+from hostler.records.database import Database
+from hostler.records.fence import FencedRecords
+from hostler.records.hosts import Amounts
+from tests.records_made import make_host, make_instance, make_leg
+
+PLACE = Amounts(vcpus=1, memory_mb=1024, disk_bytes=10 << 30)
+
+
+def race(url: str, legs: list[FencedRecords], act: Callable[[FencedRecords], None]) -> list[bool]:
+    """Let every leg act at the same moment through a connection of its own; tell who was not refused."""
+    barrier = threading.Barrier(len(legs))
+
+    def run(leg: FencedRecords) -> bool:
+        database = Database(url, connect_timeout_s=60)
+        own = FencedRecords(database, leg.migration, leg.epoch, leg.host)
+        try:
+            with own.reading():
+                pass
+            barrier.wait(60)
+            act(own)
+        except ComputeResourcesUnavailable:
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(len(legs)) as threads:
+        return list(threads.map(run, legs))
+
+
+def claim(leg: FencedRecords) -> None:
+    RecordsClaims().claim(leg, "kvm2", PLACE)
+
+
+def used(database: Database) -> Amounts:
+    with database.reading() as session:
+        return hosts.used(session, "kvm2")
+
+
+def test_sixteen_want_eight_places_and_eight_get_one(any_url: str, any_database: Database) -> None:
+    with any_database.transaction() as session:
+        make_host(session, "kvm2")
+    legs = [make_leg(any_database) for _ in range(16)]
+    assert sum(race(any_url, legs, claim)) == 8
+    assert used(any_database) == Amounts(8, 8 << 10, 80 << 30)
+
+
+def test_of_two_that_want_the_last_place_one_gets_it(any_url: str, any_database: Database) -> None:
+    with any_database.transaction() as session:
+        make_host(session, "kvm2")
+        make_instance(session, "kvm2", vcpus=7)
+    for _ in range(10):
+        legs = [make_leg(any_database) for _ in range(2)]
+        won = race(any_url, legs, claim)
+        assert sorted(won) == [False, True]
+        RecordsClaims().drop(legs[won.index(True)], "kvm2")
+
+
+def test_a_dropped_claim_frees_its_place(any_url: str, any_database: Database) -> None:
+    with any_database.transaction() as session:
+        make_host(session, "kvm2")
+    first, second = ([make_leg(any_database) for _ in range(8)] for _ in range(2))
+    assert all(race(any_url, first, claim))
+    assert not any(race(any_url, second, claim))
+    assert all(race(any_url, first, lambda leg: RecordsClaims().drop(leg, "kvm2")))
+    assert all(race(any_url, second, claim))
+
+
+def test_hand_overs_meanwhile_are_never_lost_from_the_count(any_url: str, any_database: Database) -> None:
+    # A server that lands leaves the claims and joins the servers: in between it must not be overlooked.
+    with any_database.transaction() as session:
+        make_host(session, "kvm1")
+        make_host(session, "kvm2")
+        arriving = [make_instance(session, "kvm1", disk_bytes=PLACE.disk_bytes) for _ in range(8)]
+    landing = [make_leg(any_database, instance) for instance in arriving]
+    for leg in landing:
+        claim(leg)
+    rivals = [make_leg(any_database) for _ in range(8)]
+    instance_of = dict(zip((leg.migration for leg in landing), arriving, strict=True))
+
+    def act(leg: FencedRecords) -> None:
+        if leg.migration not in instance_of:
+            claim(leg)
+            return
+        with leg.transaction() as session:
+            instances.save(session, instance_of[leg.migration], host="kvm2")
+            RecordsClaims().swap(session, leg.migration, "kvm2", "kvm1", PLACE)
+
+    won = race(any_url, [*landing, *rivals], act)
+    assert won == [True] * 8 + [False] * 8
+    assert used(any_database) == Amounts(8, 8 << 10, 80 << 30)
