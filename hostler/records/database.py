@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -22,12 +22,17 @@ from hostler.errors import BadConfiguration, ServerUnreachable
 
 #: What SQLAlchemy raises when the database is away, full of work, or shutting down.
 AWAY = (DBAPIError, PoolTimeout)
+#: SQLSTATE of a write to a standby: the server that takes writes is elsewhere, or not yet back.
+READ_ONLY = "25006"
+#: How much longer than a connection a statement may go unanswered by the network.
+PATIENCE = 3
 
 
 class Database:
     """The records of one installation.
 
-    A database that does not answer is :class:`~hostler.errors.ServerUnreachable`, which names it without its password.
+    A database that does not answer is :class:`~hostler.errors.ServerUnreachable`, which names it without
+    its password.
     """
 
     def __init__(self, url: str, connect_timeout_s: int = 5) -> None:
@@ -62,7 +67,8 @@ class Database:
         except AWAY as error:
             if not is_away(error):
                 raise
-            raise ServerUnreachable(what="the database", where=self.address, reason=first_line(error)) from error
+            reason = first_line(error)
+            raise ServerUnreachable(what="the database", where=self.address, reason=reason) from error
 
     def check(self) -> None:
         """Refuse a database whose tables are not those of this version."""
@@ -71,7 +77,8 @@ class Database:
         wanted = ScriptDirectory.from_config(self._alembic()).get_current_head()
         if found != wanted:
             state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
-            raise BadConfiguration(where=self.address, problem=f"the database {state}", hint="hostler db upgrade")
+            problem = f"the database {state}"
+            raise BadConfiguration(where=self.address, problem=problem, hint="hostler db upgrade")
 
     def upgrade(self) -> str:
         """Bring the tables to this version; return its revision. Nothing if they are there already."""
@@ -81,7 +88,8 @@ class Database:
             try:
                 command.upgrade(config, "head")
             except CommandError as error:  # a revision that only a newer hostler knows
-                raise BadConfiguration(where=self.address, problem=str(error), hint="upgrade hostler") from error
+                problem = str(error)
+                raise BadConfiguration(where=self.address, problem=problem, hint="upgrade hostler") from error
         return ScriptDirectory.from_config(config).get_current_head() or ""
 
     def close(self) -> None:
@@ -91,20 +99,19 @@ class Database:
     @staticmethod
     def _alembic() -> Config:
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+        folder = str(Path(__file__).with_name("migrations"))
+        config.set_main_option("script_location", folder.replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         return config
 
 
 def is_away(error: BaseException) -> bool:
     """Tell a database that does not answer from a statement that it refused."""
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, (PoolTimeout, OperationalError, InterfaceError)):
         return True
     original = getattr(error, "orig", None)
-    return bool(getattr(error, "connection_invalidated", False)) or type(original).__name__ in (
-        "OperationalError",
-        "InterfaceError",
-    )
+    read_only = getattr(original, "pgcode", None) == READ_ONLY
+    return bool(getattr(error, "connection_invalidated", False)) or read_only
 
 
 def first_line(error: BaseException) -> str:
@@ -124,12 +131,20 @@ def _engine(url: str, connect_timeout_s: int) -> Engine:
         pool_pre_ping=True,
         pool_timeout=connect_timeout_s,
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": connect_timeout_s},
+        connect_args={"connect_timeout": connect_timeout_s} | _patience(url, PATIENCE * connect_timeout_s),
     )
 
 
+def _patience(url: str, seconds: int) -> dict[str, int]:
+    """Give up a connection whose other end has vanished, as after a power cut, in time to say so."""
+    if url.startswith("postgresql"):
+        return {"tcp_user_timeout": seconds * 1000, "keepalives_idle": seconds, "keepalives_interval": 2}
+    return {"read_timeout": 2 * seconds, "write_timeout": 2 * seconds}
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # pysqlite's own BEGIN comes too late: a reader could not become a writer
+    # pysqlite's own BEGIN comes too late: a reader could not become a writer.
+    connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")

@@ -1,8 +1,8 @@
 """The fence: only the latest claim of a migration writes.
 
-Each transaction of a leg begins by touching the fence's row at its own epoch. That locks the row (on SQLite: the
-database) until the commit, so that no later claim slips in between; a leg whose epoch was passed matches no row and
-stops. A ``SELECT ... FOR SHARE`` would not do: SQLite compiles it to a plain one.
+Each transaction of a leg begins by touching the fence's row at its own epoch. That locks the row (on SQLite:
+the database) until the commit, so that no later claim slips in between; a leg whose epoch was passed matches
+no row and stops. A ``SELECT ... FOR SHARE`` would not do: SQLite compiles it to a plain one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ from sqlalchemy.orm import Session
 from hostler.errors import Fenced, ServerUnreachable, Unreachable
 from hostler.records.database import Database
 from hostler.records.models import Event, Fence, JournalEntry, now
+
+
+@contextmanager
+def _away_ends_the_leg() -> Iterator[None]:
+    try:
+        yield
+    except ServerUnreachable as error:
+        raise Unreachable(str(error)) from error
 
 
 class FencedRecords:
@@ -35,18 +43,21 @@ class FencedRecords:
         :class:`~hostler.errors.Fenced` if a later claim was made; :class:`~hostler.errors.Unreachable` if the
         database is away. Both end the leg and undo nothing.
         """
-        try:
-            with self.database.transaction() as session:
-                touched = session.execute(
-                    update(Fence)
-                    .where(Fence.migration_uuid == self.migration, Fence.epoch == self.epoch)
-                    .values(epoch=Fence.epoch)
-                )
-                if touched.rowcount != 1:  # type: ignore[attr-defined]
-                    raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
-                yield session
-        except ServerUnreachable as error:
-            raise Unreachable(str(error)) from error
+        with _away_ends_the_leg(), self.database.transaction() as session:
+            touched = session.execute(
+                update(Fence)
+                .where(Fence.migration_uuid == self.migration, Fence.epoch == self.epoch)
+                .values(epoch=Fence.epoch)
+            )
+            if touched.rowcount != 1:  # type: ignore[attr-defined]
+                raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that only reads; :class:`~hostler.errors.Unreachable` if the database is away."""
+        with _away_ends_the_leg(), self.database.reading() as session:
+            yield session
 
     def note(self, session: Session, kind: str, text: str) -> None:
         """Add a line to the migration's history."""
@@ -88,7 +99,7 @@ class Journal:
 
     def all(self) -> dict[str, JournalEntry]:
         """Return all entries by key."""
-        with self._records.database.reading() as session:
+        with self._records.reading() as session:
             rows = session.scalars(
                 select(JournalEntry).where(
                     JournalEntry.migration_uuid == self._records.migration, JournalEntry.task == self._task
@@ -105,9 +116,8 @@ class Journal:
                 entry.state, entry.data = state, entry.data | data
 
     def _entry(self, key: str, state: str, data: dict[str, Any]) -> JournalEntry:
-        return JournalEntry(
-            migration_uuid=self._records.migration, task=self._task, key=key, state=state, data=data, updated_at=now()
-        )
+        migration = self._records.migration
+        return JournalEntry(migration_uuid=migration, task=self._task, key=key, state=state, data=data)
 
 
 def raise_fence(session: Session, migration: str, epoch: int) -> bool:

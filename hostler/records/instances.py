@@ -18,15 +18,23 @@ UNDER_WAY = ("posting", "open", "parked")
 
 def find(session: Session, name: str) -> Instance:
     """Return the server of that UUID or name."""
+    if not storable(name):
+        raise InstanceNotFound(name=name)
     if found := session.get(Instance, name.lower()):
         return found
-    named = list(session.scalars(select(Instance).where(Instance.name == name).order_by(Instance.host)))
+    rows = session.scalars(select(Instance).where(Instance.name == name).order_by(Instance.host))
+    named = [row for row in rows if row.name == name]  # MariaDB takes WEB1 for web1
     if not named:
         raise InstanceNotFound(name=name)
     if len(named) > 1:
         candidates = ", ".join(f"{instance.uuid} on {instance.host}" for instance in named)
         raise AmbiguousName(name=name, count=len(named), candidates=candidates)
     return named[0]
+
+
+def storable(text: str) -> bool:
+    """Tell whether a database could hold *text*: no NUL, and no bytes that are not UTF-8."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def get(session: Session, uuid: str) -> Instance:
@@ -46,8 +54,9 @@ def save(
 ) -> None:
     """Write *changes* if the server is in one of the expected task states (Nova's ``Instance.save``).
 
-    :class:`~hostler.errors.UnexpectedTaskStateError` otherwise, and nothing is written. None as *expected_task_state*
-    expects nothing; a collection may hold None, the state of a server that nobody works on.
+    :class:`~hostler.errors.UnexpectedTaskStateError` otherwise, and nothing is written. None as
+    *expected_task_state* expects nothing; a collection may hold None, the state of a server that nobody works
+    on.
     """
     statement = update(Instance).where(Instance.uuid == uuid)
     if expected_task_state is not None:

@@ -96,7 +96,8 @@ class Instance(Base):
     power_state: Mapped[str]
     vcpus: Mapped[int]
     memory_mb: Mapped[int]
-    disk_bytes: Mapped[int] = mapped_column(default=0)  #: what its images may take in all; 0 where never inspected
+    #: what its images may take in all; 0 where never inspected
+    disk_bytes: Mapped[int] = mapped_column(default=0)
     flavor_id: Mapped[str | None] = mapped_column(ForeignKey("flavors.id"))
     created_at: Mapped[datetime.datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)

@@ -25,11 +25,14 @@ def get(session: Session, uuid: str) -> Migration:
 
 
 def find(session: Session, name: str) -> Migration:
-    """Return the migration whose uuid is, or alone begins with, *name*; or the latest one of the server *name*."""
+    """Return the migration whose uuid is, or alone begins with, *name*, or the latest of that server."""
+    if not instances.storable(name):
+        raise MigrationNotFound(name=name)
     if found := session.get(Migration, name.lower()):
         return found
     if len(name) >= PREFIX_LENGTH and set(name.lower()) <= set("0123456789abcdef-"):
-        begun = list(session.scalars(select(Migration).where(Migration.uuid.startswith(name.lower())).limit(2)))
+        begins = Migration.uuid.startswith(name.lower())
+        begun = list(session.scalars(select(Migration).where(begins).limit(2)))
         if len(begun) == 1:
             return begun[0]
     try:
@@ -49,7 +52,8 @@ def find(session: Session, name: str) -> Migration:
 
 def in_phase(session: Session, *phases: str) -> list[Migration]:
     """Return the migrations in these phases, oldest first."""
-    return list(session.scalars(select(Migration).where(Migration.phase.in_(phases)).order_by(Migration.created_at)))
+    found = select(Migration).where(Migration.phase.in_(phases)).order_by(Migration.created_at)
+    return list(session.scalars(found))
 
 
 def save(session: Session, uuid: str, *, expected_status: Sequence[str] = (), **changes: Any) -> bool:
@@ -65,11 +69,8 @@ def save(session: Session, uuid: str, *, expected_status: Sequence[str] = (), **
 
 def steps(session: Session, flow_uuid: str) -> list[AtomRow]:
     """Return the steps of a flow in order, without the row in which TaskFlow keeps the arguments."""
-    return list(
-        session.scalars(
-            select(AtomRow).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0).order_by(AtomRow.position)
-        )
-    )
+    found = select(AtomRow).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0)
+    return list(session.scalars(found.order_by(AtomRow.position)))
 
 
 def arguments(session: Session, flow_uuid: str) -> dict[str, Any]:
