@@ -7,10 +7,11 @@ state of the flow itself is not kept: it is derived from the steps (:mod:`hostle
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Update, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.persistence import models
@@ -66,9 +67,16 @@ class LegBackend:
             if clock := _CLOCKS.get(changes.get("state", "")):
                 changes[clock] = now()
             with self._records.transaction() as session:
-                session.execute(update(AtomRow).where(AtomRow.uuid == atom.uuid).values(**changes))
+                session.connection().execute(_update_of(frozenset(changes)), {"at_uuid": atom.uuid, **changes})
             self._written[atom.uuid] = columns
         return atom
+
+
+@functools.cache
+def _update_of(columns: frozenset[str]) -> Update:
+    """Return the statement that writes these columns of one step; few sets of them occur, so each is built once."""
+    atoms = AtomRow.metadata.tables[AtomRow.__tablename__]
+    return update(atoms).where(atoms.c.uuid == bindparam("at_uuid")).values({name: bindparam(name) for name in columns})
 
 
 def _columns(atom: models.AtomDetail) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import Fenced, ServerUnreachable, Unreachable
@@ -25,6 +25,14 @@ def _away_ends_the_leg() -> Iterator[None]:
         yield
     except ServerUnreachable as error:
         raise Unreachable(str(error)) from error
+
+_fences = Fence.metadata.tables[Fence.__tablename__]
+#: Built once, and below the ORM: it begins every write of a leg.
+_TOUCH = (
+    update(_fences)
+    .where(_fences.c.migration_uuid == bindparam("at_migration"), _fences.c.epoch == bindparam("at_epoch"))
+    .values(epoch=_fences.c.epoch)
+)
 
 
 class FencedRecords:
