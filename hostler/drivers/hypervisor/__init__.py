@@ -7,7 +7,8 @@ from typing import Protocol
 
 from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
 
-#: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody.
+#: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the empty
+#: string when events may have been missed: look at every domain again.
 DomainListener = Callable[[str], None]
 
 
@@ -89,6 +90,13 @@ class Hypervisor(Protocol):
 
         Looks at name and UUID, architecture, virtualization type, machine type, CPU, emulator, firmware, UEFI,
         TPM. *networks* is what :class:`~hostler.drivers.ports.Ports` would map; ports have their own check.
+        """
+
+    def remove_mark(self, uuid: str, migration: str) -> None:
+        """Remove *migration*'s mark from the domain, from its definition and from the guest that runs.
+
+        Nothing if it does not exist or carries none; another migration's is
+        :class:`hostler.errors.ForeignObject`.
         """
 
     def mark(self, xml: str, migration: str | None) -> str:

@@ -1,0 +1,216 @@
+"""Read libvirt's domain XML: which disks, ports and files a domain consists of.
+
+The XML may have been written by the owner of the guest: it is data. No entity is expanded, no DTD accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml import DefusedXmlException
+
+from hostler import errors
+from hostler.drivers.hypervisor import obstacles
+from hostler.objects import Disk, Domain, DomainSummary, Port, PowerState, Volume
+
+#: The namespace of the element that marks what a migration made.
+MARK_NAMESPACE = "https://hostler/xmlns/1"
+MARK_TAG = f"{{{MARK_NAMESPACE}}}migration"
+
+#: Where libvirt keeps the state of emulated TPMs, one directory per domain UUID.
+TPM_STATE_BASE = "/var/lib/libvirt/swtpm"
+
+#: Resolves (pool, volume) to the path of a regular file; None if that is not what it is.
+VolumeResolver = Callable[[str, str], str | None]
+
+_UNITS = {
+    "b": 1, "bytes": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "k": 2**10, "KiB": 2**10, "M": 2**20, "MiB": 2**20, "G": 2**30, "GiB": 2**30, "T": 2**40, "TiB": 2**40,
+}  # fmt: skip
+
+
+def parse(xml: str) -> Element:
+    """Return the root element; XML that cannot be read is :class:`hostler.errors.MigrationError`."""
+    try:
+        root: Element = defusedxml.ElementTree.fromstring(xml, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise errors.MigrationError(f"the XML of the domain cannot be read: {error}") from error
+    return root
+
+
+def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domain:
+    """Return what *xml* says of a domain, with the obstacles that can be told from it.
+
+    What XML does not say (power state, autostart, snapshots) has a neutral value, for the caller to replace.
+    """
+    root = parse(xml)
+    kind = root.find("os/type")
+    return Domain(
+        uuid=root.findtext("uuid", ""),
+        name=root.findtext("name", ""),
+        xml=xml,
+        power_state=PowerState.SHUTDOWN,
+        persistent=True,
+        autostart=False,
+        vcpus=_vcpus(root),
+        memory_mb=_memory_mb(root),
+        machine=kind.get("machine", "") if kind is not None else "",
+        arch=kind.get("arch", "") if kind is not None else "",
+        virt_type=root.get("type", ""),
+        emulator=root.findtext("devices/emulator"),
+        disks=list(_disks(root, resolve_volume)),
+        volumes=list(_volumes(root)),
+        ports=list(_ports(root)),
+        nvram=_nvram(root),
+        tpm_state=_tpm_state(root),
+        firmware=_texts(root, "os/loader"),
+        boot_files=_boot_files(root),
+        obstacles=obstacles.of_domain(root, resolve_volume),
+        migration=mark_of(root),
+    )
+
+
+def read_summary(xml: str, power_state: PowerState, persistent: bool) -> DomainSummary:
+    """Return the few facts that a list of domains shows."""
+    root = parse(xml)
+    return DomainSummary(
+        uuid=root.findtext("uuid", ""),
+        name=root.findtext("name", ""),
+        power_state=power_state,
+        vcpus=_vcpus(root),
+        memory_mb=_memory_mb(root),
+        persistent=persistent,
+        migration=mark_of(root),
+    )
+
+
+def mark_of(root: Element) -> str | None:
+    """Return the uuid in ``<hostler:migration>``, or None."""
+    return (root.findtext(f"metadata/{MARK_TAG}") or "").strip() or None
+
+
+def snapshot_is_external(xml: str) -> bool:
+    """Tell whether a snapshot keeps its memory or a disk in a file of its own."""
+    root = parse(xml)
+    parts = [root.find("memory"), *root.findall("disks/disk")]
+    return any(part is not None and part.get("snapshot") == "external" for part in parts)
+
+
+def _vcpus(root: Element) -> int:
+    return int(root.findtext("vcpu", "1").strip())
+
+
+def _memory_mb(root: Element) -> int:
+    memory = root.find("memory")
+    if memory is None:
+        return 0
+    size_bytes = int((memory.text or "0").strip()) * _UNITS[memory.get("unit", "KiB")]
+    return -(-size_bytes // 2**20)
+
+
+def _disks(root: Element, resolve: VolumeResolver | None) -> Iterator[Disk]:
+    for disk in root.findall("devices/disk"):
+        path = disk_path(disk, resolve)
+        driver = disk.find("driver")
+        if path is not None:
+            yield Disk(
+                target=obstacles.disk_name(disk),
+                path=path,
+                format=driver.get("type", "raw") if driver is not None else "raw",
+                device=disk.get("device", "disk"),
+                readonly=disk.find("readonly") is not None or disk.get("device") == "cdrom",
+                shareable=disk.find("shareable") is not None,
+                backing=list(_backing(disk)),
+            )
+
+
+def disk_path(disk: Element, resolve: VolumeResolver | None) -> str | None:
+    """Return the file that holds the bytes of a ``<disk>``; None if no file does."""
+    source = disk.find("source")
+    if source is None:
+        return None
+    if disk.get("type") == "file":
+        return source.get("file") or None
+    if disk.get("type") == "volume" and resolve is not None:
+        return resolve(source.get("pool", ""), source.get("volume", ""))
+    return None
+
+
+def _backing(disk: Element) -> Iterator[str]:
+    store = disk.find("backingStore")
+    while store is not None:
+        source = store.find("source")
+        if source is not None and source.get("file"):
+            yield source.get("file", "")
+        store = store.find("backingStore")
+
+
+def _volumes(root: Element) -> Iterator[Volume]:
+    for disk in root.findall("devices/disk[@type='network']"):
+        source = disk.find("source")
+        if source is None:
+            continue
+        secret = disk.find(".//auth/secret")
+        yield Volume(
+            target=obstacles.disk_name(disk),
+            protocol=source.get("protocol", ""),
+            name=source.get("name", ""),
+            hosts=[_address(host) for host in source.findall("host")],
+            secret_uuid=secret.get("uuid") if secret is not None else None,
+        )
+
+
+def _address(host: Element) -> str:
+    if host.get("socket"):
+        return host.get("socket", "")
+    return f"{host.get('name', '')}:{host.get('port', '')}".rstrip(":")
+
+
+def _ports(root: Element) -> Iterator[Port]:
+    for interface in root.findall("devices/interface"):
+        kind = interface.get("type", "")
+        source, mac, model = (interface.find(tag) for tag in ("source", "mac", "model"))
+        yield Port(
+            mac=mac.get("address", "") if mac is not None else "",
+            kind=kind,
+            source=source.get(source_attribute(kind)) if source is not None else None,
+            model=model.get("type") if model is not None else None,
+            portgroup=source.get("portgroup") if source is not None else None,
+        )
+
+
+def source_attribute(kind: str) -> str:
+    """Return which attribute of an interface's ``<source>`` names what it is plugged into."""
+    return {"network": "network", "bridge": "bridge", "direct": "dev", "internal": "name"}.get(kind, "dev")
+
+
+def _nvram(root: Element) -> str | None:
+    nvram = root.find("os/nvram")
+    if nvram is None:
+        return None
+    source = nvram.find("source")
+    if source is not None:
+        return source.get("file")
+    return (nvram.text or "").strip() or None
+
+
+def _tpm_state(root: Element) -> str | None:
+    backend = root.find("devices/tpm/backend[@type='emulator']")
+    if backend is None:
+        return None
+    source = backend.find("source")
+    if source is not None and source.get("path"):
+        return source.get("path")
+    return f"{TPM_STATE_BASE}/{root.findtext('uuid', '')}"
+
+
+def _boot_files(root: Element) -> list[str]:
+    files = [path for tag in ("kernel", "initrd", "dtb", "acpi/table") for path in _texts(root, f"os/{tag}")]
+    files += [rom.get("file", "") for rom in root.findall("devices/*/rom[@file]")]
+    return list(dict.fromkeys(path for path in files if path))
+
+
+def _texts(root: Element, path: str) -> list[str]:
+    return [element.text.strip() for element in root.findall(path) if element.text and element.text.strip()]
