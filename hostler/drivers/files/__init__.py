@@ -1,16 +1,16 @@
 """What hostler asks of a host's file systems.
 
-Everything made here carries the migration's uuid in its name or in a marker file, and nothing is ever replaced. What
-moves is a :class:`~hostler.objects.Unit`: a file, or a directory with all that is in it.
+Everything made here carries the migration's uuid in its name or in a marker file, and nothing is ever
+replaced. What moves is a :class:`~hostler.objects.Unit`: a file, or a directory with all that is in it.
 
 On the source an OWN unit is set aside::
 
-    <parent>/<dir>             ->  <parent>/<dir>_resize              a directory: the marker inside names the migration
-    <parent>/web1.qcow2        ->  <parent>/web1.qcow2.<migration>_resize
+    <parent>/<dir>       ->  <parent>/<dir>_resize     a directory: the marker inside names the migration
+    <parent>/web1.qcow2  ->  <parent>/web1.qcow2.<migration>_resize
 
 On the destination a unit arrives in a part directory beside its final place, and is then renamed into it::
 
-    <parent>/<instance>.<migration>.part/<name>   ->  <parent>/<name>
+    <parent>/<instance>.<migration>.part/<name>  ->  <parent>/<name>
 """
 
 from __future__ import annotations
@@ -25,23 +25,38 @@ Digest = Callable[[str], str]
 
 
 class InstanceFiles(Protocol):
-    """The files of this host's servers. Every call is idempotent and tells done, half and not from the disk."""
+    """The files of this host's servers.
 
-    def survey(self, domain: Domain, others: Sequence[Domain], digest: Digest) -> tuple[list[Unit], list[str]]:
+    Every call is idempotent and tells done, half and not from the disk: killed at any point, it may be repeated,
+    or undone by its counterpart. The paths that come back are to be opened as they are.
+    """
+
+    def at(self, path: str) -> str:
+        """Return where the *path* of a domain or unit is to be opened: on a real host, the same."""
+
+    def survey(
+        self, domain: Domain, others: Sequence[Domain], digest: Digest
+    ) -> tuple[list[Unit], list[str]]:
         """Return what of *domain* moves, and, as sentences, what keeps it from being moved. It only reads.
 
-        *others* are the other domains of the host: a file that one of them uses, too, moves only if it is shared by
-        nature (a backing file, a read-only image).
+        *others* are the other domains of the host: a file that one of them uses, too, moves only if it is shared
+        by nature (a backing file, a read-only image).
         """
 
-    def destination_problems(self, units: Sequence[Unit], instance: str, migration: str, digest: Digest) -> list[str]:
-        """Return, as sentences, why *units* could not be received here: space, parents, names taken. It only reads.
+    def destination_problems(
+        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest
+    ) -> list[str]:
+        """Return, as sentences, why *units* could not be received here. It only reads.
 
-        A SHARED unit that is here already with the same contents is no problem and is not received.
+        Space, parents, names taken. A SHARED unit that is here already with the same contents is no problem and
+        is not received. The sentences leave the host's name to :class:`~hostler.errors.MigrationPreCheckError`.
         """
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return the units that must be received: all OWN ones, and the SHARED ones that are not here."""
+        """Return the units that must be received: all OWN ones, and the SHARED ones that are not here.
+
+        Ask after :meth:`make_parts`, which holds on to the SHARED ones that are.
+        """
 
     def aside(self, unit: Unit, migration: str) -> str:
         """Return the path that *unit* has after :meth:`set_aside`; a SHARED unit keeps its own."""
@@ -59,19 +74,25 @@ class InstanceFiles(Protocol):
         """Return the path under which *unit* arrives."""
 
     def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """Make the marked part directories, and in them the directories of the units, with mode and owner."""
+        """Make the marked part directories, and in them the directories of the units; give it all units."""
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """Remove the part directories that carry our mark, with all in them, and see them gone."""
+        """Remove the part directories that carry our mark, with all in them, and see them gone.
 
-    def place(self, unit: Unit, instance: str, migration: str) -> None:
-        """Rename *unit* from its part directory to its final path, never replacing; mode, owner, fsync."""
-
-    def unplace(self, unit: Unit, instance: str, migration: str) -> None:
-        """Undo :meth:`place`: only what this migration placed, known by its inode on record in the part directory."""
+        What was placed stays where it is: :meth:`unplace` comes first.
+        """
 
     def settle(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """Remove the emptied part directories once nothing can be undone any more."""
+        """Remove the part directories once there is no way back; the server is defined here by then."""
+
+    def place(self, unit: Unit, instance: str, migration: str) -> None:
+        """Rename *unit* from its part directory to its final path, never replacing; mode, owner, fsync.
+
+        For every unit that :meth:`missing` named. Whatever else arrived in a directory unit's part is dropped.
+        """
+
+    def unplace(self, unit: Unit, instance: str, migration: str) -> None:
+        """Undo :meth:`place`: only what this migration placed, by its inode on record in the part directory."""
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""

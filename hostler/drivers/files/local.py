@@ -1,0 +1,120 @@
+"""The files of servers on this host's own file systems."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+
+from hostler.drivers.files import Digest
+from hostler.drivers.files.arrival import Arrival
+from hostler.drivers.files.aside import Aside
+from hostler.drivers.files.parts import Parts
+from hostler.drivers.files.place import Place, as_destination, as_source
+from hostler.drivers.files.room import Room, missing
+from hostler.drivers.files.survey import Survey
+from hostler.objects import Domain, Unit, UnitKind
+
+
+def _assume_in_use(_: str) -> bool:
+    return True
+
+
+class LocalFiles:
+    """Implements :class:`hostler.drivers.files.InstanceFiles`.
+
+    *root* is put before every path when the disk is touched, so that two hosts of a test can live in two
+    temporary directories; paths in domains, units and sentences are without it, those of :meth:`at`,
+    :meth:`aside`, :meth:`part` and those given to a *digest* are with it: they are to be opened. *in_use*
+    says whether any server of this host uses a shared file; without it, shared files are never removed.
+    """
+
+    def __init__(
+        self,
+        instances_path: str,
+        root: str = "/",
+        *,
+        host: str | None = None,
+        in_use: Callable[[str], bool] = _assume_in_use,
+        nvram_path: str = Place.nvram_path,
+        tpm_path: str = Place.tpm_path,
+        lock_path: str = Place.lock_path,
+    ) -> None:
+        self._place = Place(
+            host=host or platform.node(),
+            instances_path=instances_path,
+            root=root,
+            nvram_path=nvram_path,
+            tpm_path=tpm_path,
+            lock_path=lock_path,
+        )
+        self._aside = Aside(self._place)
+        self._parts = Parts(self._place)
+        self._arrival = Arrival(self._place, self._parts, in_use)
+
+    def at(self, path: str) -> str:
+        """Return where a path of a domain or unit is to be opened."""
+        return str(self._place.at(path))
+
+    def survey(
+        self, domain: Domain, others: Sequence[Domain], digest: Digest
+    ) -> tuple[list[Unit], list[str]]:
+        """Return what moves and what keeps it from moving; the rules are in :mod:`.survey`."""
+        with as_source(self._place):
+            return Survey(self._place, domain, others, digest).take()
+
+    def destination_problems(
+        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest
+    ) -> list[str]:
+        """Return why *units* cannot be received here."""
+        with as_destination(self._place):
+            return Room(self._place, instance, migration, digest).problems(units)
+
+    def missing(self, units: Sequence[Unit]) -> list[Unit]:
+        """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
+        return missing(self._place, units)
+
+    def aside(self, unit: Unit, migration: str) -> str:
+        """Return the path to read *unit* from once it is set aside."""
+        if unit.kind is UnitKind.SHARED:
+            return os.path.realpath(self._place.at(unit.path))
+        return str(self._aside.names(unit, migration).aside)
+
+    def set_aside(self, unit: Unit, migration: str) -> None:
+        """Rename *unit* out of the way."""
+        self._aside.set_aside(unit, migration)
+
+    def put_back(self, unit: Unit, migration: str) -> None:
+        """Rename *unit* back; the mark goes last."""
+        self._aside.put_back(unit, migration)
+
+    def remove_aside(self, unit: Unit, migration: str) -> None:
+        """Remove what was set aside; renamed once more before, so that a removal cut short knows its own."""
+        self._aside.remove_aside(unit, migration)
+
+    def part(self, unit: Unit, instance: str, migration: str) -> str:
+        """Return the path to write *unit* to."""
+        return str(self._parts.directory(unit, instance, migration) / self._place.at(unit.path).name)
+
+    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Make a part directory beside each final place, also where a SHARED unit is relied on."""
+        self._parts.make(units, instance, migration)
+
+    def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Remove the part directories, and the parents that were made for them if they are empty."""
+        self._parts.remove(units, instance, migration)
+
+    def settle(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Forget how to take back what was placed.
+
+        The server must be defined here by then: see :mod:`.shared`.
+        """
+        self._parts.remove(units, instance, migration)
+
+    def place(self, unit: Unit, instance: str, migration: str) -> None:
+        """Rename *unit* into its final place."""
+        self._arrival.place(unit, instance, migration)
+
+    def unplace(self, unit: Unit, instance: str, migration: str) -> None:
+        """Rename *unit* back into its part directory; the rule for shared files is in :mod:`.shared`."""
+        self._arrival.unplace(unit, instance, migration)

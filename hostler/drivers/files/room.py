@@ -1,0 +1,109 @@
+"""Whether units can be received here: parents, names, space. It only reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from hostler.drivers.files import disk, markers
+from hostler.drivers.files.parts import part_name
+from hostler.drivers.files.place import Place
+from hostler.objects import Unit, UnitKind
+
+#: What a file system needs beyond the blocks that are counted: metadata, and the copy's own notes.
+_SLACK = 1.05
+_GIB = 1 << 30
+
+
+class Room:
+    """One look at whether *units* of *instance* fit."""
+
+    def __init__(self, place: Place, instance: str, migration: str, digest: Callable[[str], str]) -> None:
+        self._place = place
+        self._instance = instance
+        self._migration = migration
+        self._digest = digest
+
+    def problems(self, units: Sequence[Unit]) -> list[str]:
+        """Return sentences."""
+        found: list[str] = []
+        for parent in dict.fromkeys(str(PurePosixPath(unit.path).parent) for unit in units):
+            found += self._parent_problems(parent)
+        for unit in units:
+            found += self._name_problems(unit)
+        return found + self._space_problems(missing(self._place, units))
+
+    def _parent_problems(self, parent: str) -> list[str]:
+        directory = self._place.at(parent)
+        if not directory.exists():
+            if not self._place.makeable(parent):
+                return [f"there is no directory {parent}: make it or mount it"]
+            directory = _nearest(directory)
+        if not directory.is_dir():
+            return [f"{parent} is not a directory"]
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            return [f"the file system of {parent} is mounted read-only"]
+        if not os.access(directory, os.W_OK | os.X_OK):
+            return [f"{parent} is not writable for hostler"]
+        return self._leftovers(parent)
+
+    def _leftovers(self, parent: str) -> list[str]:
+        """Part directories of an earlier migration of the same server."""
+        own = part_name(self._instance, self._migration)
+        found = []
+        with os.scandir(_nearest(self._place.at(parent))) as entries:
+            names = sorted(entry.name for entry in entries)
+        for name in names:
+            migration = markers.migration_in(name)
+            ours = name == own or name.startswith(own + ".")
+            if migration and name.startswith(f"{self._instance}.{migration}.part") and not ours:
+                found.append(
+                    f"{parent}/{name} was left by migration {migration}: hostler migration show {migration}"
+                )
+        return found
+
+    def _name_problems(self, unit: Unit) -> list[str]:
+        final = self._place.at(unit.path)
+        if disk.look(final) is None:
+            return []
+        if unit.kind is UnitKind.OWN:
+            return [f"there is a {unit.path} already: move it away if nobody needs it"]
+        if not final.is_file():
+            return [f"{unit.path} is here, but is not a regular file"]
+        try:
+            same = self._digest(str(final)) == unit.digest
+        except OSError as error:
+            return [f"{unit.path} cannot be read: {error.strerror}"]
+        return [] if same else [f"{unit.path} is here with other contents than on the source"]
+
+    def _space_problems(self, units: Sequence[Unit]) -> list[str]:
+        need: dict[int, int] = {}
+        parents: dict[int, dict[str, Path]] = {}
+        for unit in units:
+            parent = str(PurePosixPath(unit.path).parent)
+            directory = _nearest(self._place.at(parent))
+            device = directory.stat().st_dev
+            need[device] = need.get(device, 0) + unit.size_bytes
+            parents.setdefault(device, {})[parent] = directory
+        problems = []
+        for device, size_bytes in need.items():
+            status = os.statvfs(next(iter(parents[device].values())))
+            need_bytes, free_bytes = int(size_bytes * _SLACK), status.f_bavail * status.f_frsize
+            if need_bytes > free_bytes:
+                where = ", ".join(parents[device])
+                need_text, free_text = f"{need_bytes / _GIB:.2f} GiB", f"{free_bytes / _GIB:.2f} GiB"
+                problems.append(f"not enough space in {where}: {need_text} needed, {free_text} free")
+        return problems
+
+
+def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
+    """Return all OWN units, and the SHARED ones that are not here."""
+    return [unit for unit in units if unit.kind is UnitKind.OWN or not place.at(unit.path).exists()]
+
+
+def _nearest(directory: Path) -> Path:
+    """Return *directory*, or the nearest one above it that exists."""
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent
+    return directory
