@@ -27,8 +27,8 @@ Digest = Callable[[str], str]
 class InstanceFiles(Protocol):
     """The files of this host's servers.
 
-    Every call is idempotent and tells done, half and not from the disk: killed at any point, it may be repeated,
-    or undone by its counterpart. The paths that come back are to be opened as they are.
+    Every call is idempotent and tells done, half and not from the disk: killed at any point, it may be
+    repeated, or undone by its counterpart. The paths that come back are to be opened as they are.
     """
 
     def at(self, path: str) -> str:
@@ -39,8 +39,8 @@ class InstanceFiles(Protocol):
     ) -> tuple[list[Unit], list[str]]:
         """Return what of *domain* moves, and, as sentences, what keeps it from being moved. It only reads.
 
-        *others* are the other domains of the host: a file that one of them uses, too, moves only if it is shared
-        by nature (a backing file, a read-only image).
+        *others* are the other domains of the host: a file that one of them uses, too, moves only if it is
+        shared by nature (a backing file, a read-only image).
         """
 
     def destination_problems(
@@ -48,8 +48,9 @@ class InstanceFiles(Protocol):
     ) -> list[str]:
         """Return, as sentences, why *units* could not be received here. It only reads.
 
-        Space, parents, names taken. A SHARED unit that is here already with the same contents is no problem and
-        is not received. The sentences leave the host's name to :class:`~hostler.errors.MigrationPreCheckError`.
+        Space, parents, names taken. A SHARED unit that is here already with the same contents is no problem
+        and is not received. The sentences leave the host's name to
+        :class:`~hostler.errors.MigrationPreCheckError`.
         """
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
@@ -88,11 +89,12 @@ class InstanceFiles(Protocol):
     def place(self, unit: Unit, instance: str, migration: str) -> None:
         """Rename *unit* from its part directory to its final path, never replacing; mode, owner, fsync.
 
-        For every unit that :meth:`missing` named. Whatever else arrived in a directory unit's part is dropped.
+        For every unit that :meth:`missing` named. Whatever else arrived in a directory unit's part is
+        dropped.
         """
 
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
-        """Undo :meth:`place`: only what this migration placed, by its inode on record in the part directory."""
+        """Undo :meth:`place`: only what this migration placed, by its inode in that directory's marker."""
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""
