@@ -31,7 +31,8 @@ class Place:
         Never the directories of images: one that is missing may be a file system that is not mounted.
         """
         path = PurePosixPath(directory)
-        return any(path.is_relative_to(base) for base in (self.nvram_path, self.tpm_path))
+        bases = [PurePosixPath(base) for base in (self.nvram_path, self.tpm_path)]
+        return any(path.is_relative_to(base) and self.at(str(base.parent)).is_dir() for base in bases)
 
 
 @contextmanager
