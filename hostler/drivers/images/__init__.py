@@ -29,10 +29,17 @@ class ImageReceiver(Protocol):
         """
 
     def close(self, migration: str) -> None:
-        """End it, see its process gone, forget its key. Nothing if there is none. Part files stay."""
+        """End it, see its process gone, forget its key. Nothing if there is none. Part files and manifests stay."""
+
+    def forget(self, migration: str) -> None:
+        """Close it and remove what it kept of the migration, the manifests too. Part files stay."""
 
     def restore(self) -> list[str]:
-        """Bring back what was open when this host or its worker went away; return the migrations."""
+        """Bring back what was open when this host or its worker went away, each at its port and with its key.
+
+        Returns the migrations. All are tried; if some cannot come back (a part file is gone, the port is taken), the
+        first one's :class:`hostler.errors.ReceiverUnavailable` is raised then: the worker logs it and carries on.
+        """
 
     def open_migrations(self) -> list[str]:
         """Return the migrations whose receiver is recorded on this host."""
@@ -63,7 +70,9 @@ class ImageVerifier(Protocol):
     def verify(self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint) -> None:
         """Cut the part file to its true size, read it from the disk and compare it with what left; fsync it.
 
-        The receiver is closed by then. The first block that differs is :class:`hostler.errors.ImageMismatch`.
+        The receiver is closed by then, and has kept the manifest. The first block that differs is
+        :class:`hostler.errors.ImageMismatch`; a manifest that is damaged, or not the one of *expected*, is
+        :class:`hostler.errors.InvalidDiskInfo`.
         """
 
     def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:

@@ -1,0 +1,123 @@
+"""Files as blocks with holes: what is read, hashed and sent, and what is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from blake3 import blake3
+
+#: The unit of hashing, resuming and comparing.
+BLOCK_BYTES = 4 << 20
+#: A hole shorter than this between two extents of a block is sent as zeros: a request costs more than its bytes.
+BRIDGE_BYTES = 32 << 10
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a file, holes filled with zeros."""
+
+    view: memoryview  #: the whole block; the last one of a file may be short
+    segments: list[tuple[int, int]]  #: where data lies: offset in the block and length, ascending
+    data_bytes: int  #: how much of the block lies in extents
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """What *segments* leave out, in the same terms."""
+        edges = [0, *(edge for offset, length in self.segments for edge in (offset, offset + length)), len(self.view)]
+        pairs = zip(edges[::2], edges[1::2], strict=True)
+        return [(begin, end - begin) for begin, end in pairs if begin < end]
+
+
+def data_extents(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of what is allocated between *start* and *stop*, ascending. The rest reads as zeros."""
+    position = start
+    while position < stop:
+        try:
+            begin = os.lseek(fd, position, os.SEEK_DATA)
+            end = min(os.lseek(fd, begin, os.SEEK_HOLE), stop)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        if begin >= stop:
+            return
+        yield begin, end
+        position = end
+
+
+def data_blocks(fd: int, size: int) -> tuple[array[int], int]:
+    """Return the indexes of the blocks that hold data, and how many bytes of the file lie in extents."""
+    indexes: array[int] = array("Q")
+    allocated = 0
+    for begin, end in data_extents(fd, 0, size):
+        allocated += end - begin
+        first = begin // BLOCK_BYTES
+        if indexes and indexes[-1] == first:
+            first += 1
+        indexes.extend(range(first, (end - 1) // BLOCK_BYTES + 1))
+    return indexes, allocated
+
+
+def read_block(fd: int, index: int, size: int, buffer: bytearray) -> Block:
+    """Read block *index* of a file of *size* bytes into *buffer*, which is as long as a block.
+
+    A file that ends before *size* is an :class:`OSError`.
+    """
+    begin = index * BLOCK_BYTES
+    view = memoryview(buffer)[: min(BLOCK_BYTES, size - begin)]
+    extents = list(data_extents(fd, begin, begin + len(view)))
+    segments = _bridged([(first - begin, last - begin) for first, last in extents])
+    block = Block(view, segments, sum(last - first for first, last in extents))
+    for offset, length in segments:
+        _read_fully(fd, view[offset : offset + length], begin + offset)
+    for offset, length in block.gaps:
+        view[offset : offset + length] = bytes(length)
+    return block
+
+
+def _bridged(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for begin, end in extents:
+        if merged and begin - merged[-1][1] < BRIDGE_BYTES:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((begin, end))
+    return [(begin, end - begin) for begin, end in merged]
+
+
+def _read_fully(fd: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(view):
+        count = os.preadv(fd, [view[done:]], offset + done)
+        if count == 0:
+            raise OSError(errno.EIO, "the file has become shorter")
+        done += count
+
+
+def block_hash(view: memoryview) -> bytes | None:
+    """Return the BLAKE3 of a block; None where all of it is zeros, as if it were a hole."""
+    found: bytes = blake3(view).digest()
+    return None if found == zeros_hash(len(view)) else found
+
+
+@lru_cache(maxsize=16)
+def zeros_hash(length: int) -> bytes:
+    """Return the BLAKE3 of *length* zeros."""
+    found: bytes = blake3(bytes(length)).digest()
+    return found
+
+
+def hashed_blocks(fd: int, size: int, checkpoint: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
+    """Yield index and hash of each block that is not all zeros, ascending; reads allocated extents only."""
+    buffer = bytearray(min(BLOCK_BYTES, size))
+    indexes, _ = data_blocks(fd, size)
+    for index in indexes:
+        checkpoint()
+        found = block_hash(read_block(fd, index, size, buffer).view)
+        if found is not None:
+            yield index, found

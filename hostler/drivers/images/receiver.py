@@ -1,0 +1,290 @@
+"""The destination's end: one nbdkit per migration.
+
+On disk::
+
+    <state_dir>/<migration>/receiver.json   what is open, for whom, and which process does it
+                            key.psk         the TLS key
+                            receiver.log    what nbdkit says
+                            N.manifest      the block manifest that the source sends after export N
+    <run_dir>/<migration>/exports/          links N and N.manifest: what nbdkit offers
+                          pid               nbdkit is ready when it is there
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import json
+import os
+import shutil
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hostler import errors
+from hostler.drivers.images import listener, manifest, process, state, tls
+from hostler.objects import Export, ReceiverAddress, Record
+
+START_PATIENCE_S = 10.0
+#: nbdkit takes the listening socket by systemd's protocol, which wants the process' own id: only the shell knows it.
+_LAUNCH = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 </dev/null'
+
+
+@dataclass(frozen=True)
+class Receiving(Record):
+    """A receiver as it is recorded."""
+
+    migration: str
+    peer: str
+    port: int  #: 0 before the first start
+    exports: list[Export]
+    process: process.Process | None = None
+
+
+class NbdReceiver:
+    """Runs nbdkit's ``file`` plugin over TLS, one process per migration, on a port of *ports*."""
+
+    def __init__(
+        self,
+        state_dir: Path | str,
+        run_dir: Path | str,
+        address: str,
+        ports: tuple[int, int],
+        nbdkit: str = "nbdkit",
+    ) -> None:
+        self._state_dir = state.private_directory(Path(state_dir))
+        self._run_dir = state.private_directory(Path(run_dir))
+        self._address = address
+        self._ports = range(ports[0], ports[1] + 1)
+        self._nbdkit = nbdkit
+        self._lock = threading.RLock()
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    # -- the driver's calls -------------------------------------------------------------------------------
+
+    def open(self, migration: str, exports: Sequence[Export], peer: str) -> ReceiverAddress:
+        """Take *exports* from the address *peer*; return where and with which key."""
+        with self._lock:
+            wanted = Receiving(migration, str(ipaddress.ip_address(peer)), 0, list(exports))
+            known = self._recorded(migration)
+            state.private_directory(self._home(migration))
+            if known and self._same(known, wanted) and self._runs(known):
+                return self._address_of(known)
+            self._key(migration)
+            self._make_files(wanted)
+            ports = [port for port in self._ports if port not in self._promised(migration)]
+            return self._address_of(self._start(wanted, [known.port, *ports] if known else ports))
+
+    def close(self, migration: str) -> None:
+        """End it, see its process gone, forget its key. Manifests, log and part files stay."""
+        with self._lock:
+            self._end(migration)
+            home = self._home(migration)
+            shutil.rmtree(self._run_home(migration), ignore_errors=True)
+            if home.is_dir():
+                state.remove(home / "key.psk")
+                state.remove(home / "receiver.json")
+
+    def forget(self, migration: str) -> None:
+        """Close it and remove what it kept of the migration: manifests and log. Part files stay."""
+        with self._lock:
+            self.close(migration)
+            shutil.rmtree(self._home(migration), ignore_errors=True)
+
+    def restore(self) -> list[str]:
+        """Bring back what was open, each at its port and with its key; return the migrations.
+
+        All are tried. If some cannot come back, the first one's error is raised then.
+        """
+        restored, failures = [], []
+        with self._lock:
+            for migration in self.open_migrations():
+                try:
+                    self._restore(migration)
+                    restored.append(migration)
+                except errors.ReceiverUnavailable as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+        return restored
+
+    def open_migrations(self) -> list[str]:
+        """Return the migrations whose receiver is recorded on this host."""
+        return sorted(path.parent.name for path in self._state_dir.glob("*/receiver.json"))
+
+    # -- records ------------------------------------------------------------------------------------------
+
+    def _home(self, migration: str) -> Path:
+        return state.migration_directory(self._state_dir, migration)
+
+    def _run_home(self, migration: str) -> Path:
+        return state.migration_directory(self._run_dir, migration)
+
+    def _exports_dir(self, migration: str) -> Path:
+        return self._run_home(migration) / "exports"
+
+    def _recorded(self, migration: str) -> Receiving | None:
+        try:
+            text = (self._home(migration) / "receiver.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return Receiving.from_dict(json.loads(text))
+
+    def _record(self, receiving: Receiving) -> None:
+        text = json.dumps(receiving.to_dict(), indent=1)
+        state.write_private(self._home(receiving.migration) / "receiver.json", text)
+
+    def _promised(self, migration: str) -> set[int]:
+        """Ports of other receivers, also of those that are down for the moment."""
+        others = (self._recorded(other) for other in self.open_migrations() if other != migration)
+        return {record.port for record in others if record}
+
+    def _key(self, migration: str) -> str:
+        path = self._home(migration) / "key.psk"
+        key = tls.read_key(path, migration)
+        if key is None:
+            key = tls.new_key()
+            tls.write_key(path, migration, key)
+        return key
+
+    def _address_of(self, record: Receiving) -> ReceiverAddress:
+        key = self._key(record.migration)
+        return ReceiverAddress(self._address, record.port, record.migration, key, record.exports)
+
+    def _unavailable(self, reason: str) -> errors.ReceiverUnavailable:
+        return errors.ReceiverUnavailable(host=self._address, reason=reason)
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _make_files(self, receiving: Receiving) -> None:
+        for export in receiving.exports:
+            if not export.name.isdecimal():
+                raise self._unavailable(f"export name {export.name!r} is no number")
+            room = manifest.upper_bound(export.size_bytes)
+            try:
+                _make_sparse(Path(export.part), export.size_bytes)
+                _make_sparse(self._manifest(receiving.migration, export), room)
+            except OSError as error:
+                raise self._unavailable(f"{export.part}: {error.strerror}") from error
+
+    def _manifest(self, migration: str, export: Export) -> Path:
+        return self._home(migration) / f"{export.name}.manifest"
+
+    def _link_exports(self, record: Receiving) -> None:
+        """Make the directory that nbdkit offers anew: it follows links, and needs no more than they say."""
+        directory = self._exports_dir(record.migration)
+        shutil.rmtree(self._run_home(record.migration), ignore_errors=True)
+        state.private_directory(directory)
+        for export in record.exports:
+            (directory / export.name).symlink_to(export.part)
+            (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
+
+    def _check_files(self, record: Receiving) -> None:
+        for export in record.exports:
+            for path in (Path(export.part), self._manifest(record.migration, export)):
+                if path.is_symlink() or not path.is_file():
+                    raise self._unavailable(f"{path} is gone")
+
+    # -- the process --------------------------------------------------------------------------------------
+
+    def _restore(self, migration: str) -> None:
+        record = self._recorded(migration)
+        if record is None or self._runs(record):
+            return
+        if tls.read_key(self._home(migration) / "key.psk", migration) is None:
+            raise self._unavailable(f"the key of migration {migration} is gone")
+        self._check_files(record)
+        self._start(record, [record.port] if record.port else self._ports)
+
+    def _runs(self, record: Receiving) -> bool:
+        return record.process is not None and record.process.alive
+
+    @staticmethod
+    def _same(known: Receiving, wanted: Receiving) -> bool:
+        return (known.peer, known.exports) == (wanted.peer, wanted.exports)
+
+    def _end(self, migration: str) -> None:
+        """End the process, and one that was started but never recorded."""
+        record = self._recorded(migration)
+        if record and record.process:
+            record.process.end()
+        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
+            stray.end()
+        child = self._children.pop(migration, None)
+        if child:
+            child.wait()
+
+    def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
+        self._end(record.migration)
+        self._link_exports(record)
+        sock = self._listen(ports, record.peer)
+        with sock:
+            record = replace(record, port=sock.getsockname()[1], process=None)
+            self._record(record)
+            child = self._launch(record.migration, sock.fileno())
+        self._children[record.migration] = child
+        running = self._await_ready(record.migration, child)
+        record = replace(record, process=running)
+        self._record(record)
+        return record
+
+    def _listen(self, ports: Iterable[int], peer: str) -> listener.socket.socket:
+        problem = "no port is configured"
+        for port in dict.fromkeys(ports):
+            try:
+                return listener.listen(self._address, port, peer)
+            except OSError as error:
+                problem = f"{self._address}:{port}: {error.strerror or error}"
+                if error.errno != errno.EADDRINUSE:
+                    break
+        raise self._unavailable(problem)
+
+    def _launch(self, migration: str, listening: int) -> subprocess.Popen[bytes]:
+        home, run_home = self._home(migration), self._run_home(migration)
+        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=16"]
+        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"]
+        command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
+        log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            return subprocess.Popen(
+                ["/bin/sh", "-c", _LAUNCH, *command],
+                stdin=listening,
+                stdout=log,
+                stderr=log,
+                env=tls.child_environment(self._run_dir),
+                close_fds=True,
+                start_new_session=True,
+                cwd="/",
+            )
+        finally:
+            os.close(log)
+
+    def _await_ready(self, migration: str, child: subprocess.Popen[bytes]) -> process.Process:
+        deadline = time.monotonic() + START_PATIENCE_S
+        while child.poll() is None and time.monotonic() < deadline:
+            running = process.Process.of(child.pid)
+            if running and (self._run_home(migration) / "pid").exists():
+                return running
+            time.sleep(0.005)
+        self._end(migration)
+        raise self._unavailable(self._log_tail(migration) or "nbdkit said nothing")
+
+    def _log_tail(self, migration: str) -> str:
+        lines = (self._home(migration) / "receiver.log").read_text(errors="replace").splitlines()
+        return " / ".join(lines[-3:])
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if found.st_size != size:
+            os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
