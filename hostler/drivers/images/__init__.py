@@ -9,27 +9,31 @@ from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
 
 #: Called now and then, from the sender's thread, with the state of one export.
 ProgressListener = Callable[[CopyProgress], None]
-#: Called often by whatever takes long; raises :class:`hostler.errors.Interrupted` when the leg must stop.
+#: Called often by whatever takes long, a sender's several threads included; raises
+#: :class:`hostler.errors.Interrupted` when the leg must stop.
 Checkpoint = Callable[[], None]
 
 
 class ImageReceiver(Protocol):
     """The destination's end: takes the bytes of one migration from one peer.
 
-    It belongs to the worker, not to the step that asked for it: it is recorded on the host and comes back when the
-    worker does (:meth:`restore`), until :meth:`close`.
+    It belongs to the worker, not to the step that asked for it: it is recorded on the host and comes back
+    when the worker does (:meth:`restore`), until :meth:`close`.
     """
 
     def open(self, migration: str, exports: Sequence[Export], peer: str) -> ReceiverAddress:
         """Take *exports* from the address *peer*; return where and with which key.
 
-        The part files' directories exist. Each part file is made where missing, sparse and ``size_bytes`` long.
-        Asked again for the same migration it returns the same key, and runs again if it had died. A receiver that
-        cannot run is :class:`hostler.errors.ReceiverUnavailable`.
+        The part files' directories exist. Each part file is made where missing, sparse and ``size_bytes``
+        long. Asked again for the same migration it returns the same key, and runs again if it had died. A
+        receiver that cannot run is :class:`hostler.errors.ReceiverUnavailable`.
         """
 
     def close(self, migration: str) -> None:
-        """End it, see its process gone, forget its key. Nothing if there is none. Part files and manifests stay."""
+        """End it, see its process gone, forget its key. Nothing if there is none.
+
+        Part files stay, and so do the manifests: the verification reads them.
+        """
 
     def forget(self, migration: str) -> None:
         """Close it and remove what it kept of the migration, the manifests too. Part files stay."""
@@ -37,8 +41,9 @@ class ImageReceiver(Protocol):
     def restore(self) -> list[str]:
         """Bring back what was open when this host or its worker went away, each at its port and with its key.
 
-        Returns the migrations. All are tried; if some cannot come back (a part file is gone, the port is taken), the
-        first one's :class:`hostler.errors.ReceiverUnavailable` is raised then: the worker logs it and carries on.
+        Returns the migrations. All are tried; if some cannot come back (a part file is gone, the port is
+        taken), the first one's :class:`hostler.errors.ReceiverUnavailable` is raised then: the worker logs it
+        and carries on.
         """
 
     def open_migrations(self) -> list[str]:
@@ -57,10 +62,11 @@ class ImageSender(Protocol):
     ) -> list[ImageDigest]:
         """Send every export of *address*; return what left, in the order of the exports.
 
-        Only extents that hold data are read, hashed and sent. When it returns, the receiver has everything on stable
-        storage, the manifests too. A connection that breaks is made anew and the copy carries on where it was;
-        after *timeout_s* seconds without one it is :class:`hostler.errors.ImageTransferError`. A source file that
-        changes, shrinks or grows meanwhile is the same error. *checkpoint* is called at least every 4 MiB a thread.
+        Only extents that hold data are read, hashed and sent. When it returns, the receiver has everything on
+        stable storage, the manifests too. A connection that breaks is made anew and the copy carries on where
+        it was; after *timeout_s* seconds without one it is :class:`hostler.errors.ImageTransferError`. A
+        source file that changes, shrinks or grows meanwhile is the same error. *checkpoint* is called at
+        least every 4 MiB a thread.
         """
 
 
@@ -76,4 +82,4 @@ class ImageVerifier(Protocol):
         """
 
     def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:
-        """Return the digest of a file as :meth:`ImageSender.send` computes it, reading only allocated extents."""
+        """Return the digest of a file as :meth:`ImageSender.send` does, reading only allocated extents."""

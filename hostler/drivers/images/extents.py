@@ -13,7 +13,7 @@ from blake3 import blake3
 
 #: The unit of hashing, resuming and comparing.
 BLOCK_BYTES = 4 << 20
-#: A hole shorter than this between two extents of a block is sent as zeros: a request costs more than its bytes.
+#: A shorter hole between two extents of a block is sent as zeros: a request costs more than its bytes.
 BRIDGE_BYTES = 32 << 10
 
 
@@ -28,13 +28,17 @@ class Block:
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """What *segments* leave out, in the same terms."""
-        edges = [0, *(edge for offset, length in self.segments for edge in (offset, offset + length)), len(self.view)]
+        edges = [
+            0,
+            *(edge for offset, length in self.segments for edge in (offset, offset + length)),
+            len(self.view),
+        ]
         pairs = zip(edges[::2], edges[1::2], strict=True)
         return [(begin, end - begin) for begin, end in pairs if begin < end]
 
 
 def data_extents(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of what is allocated between *start* and *stop*, ascending. The rest reads as zeros."""
+    """Yield begin and end of what is allocated between *start* and *stop*; the rest reads as zeros."""
     position = start
     while position < stop:
         try:

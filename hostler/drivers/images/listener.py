@@ -16,8 +16,8 @@ _KEEP, _DROP = 0xFFFFFFFF, 0
 def listen(address: str, port: int, peer: str) -> socket.socket:
     """Return a socket that listens on *address* and sees packets of *peer* only.
 
-    The kernel drops everything else, from the first packet on. nbdkit's own ``ip`` filter would do, but Debian 12
-    builds it without ``inet_pton``: it understands no address at all.
+    The kernel drops everything else, from the first packet on. nbdkit's own ``ip`` filter would do, but
+    Debian 12 builds it without ``inet_pton``: it understands no address at all.
     """
     if ipaddress.ip_address(address).version != ipaddress.ip_address(peer).version:
         raise OSError(f"{peer} cannot reach {address}: one is IPv4, the other IPv6")

@@ -5,10 +5,10 @@ Layout, little-endian::
     magic  version  block size  file size  allocated  entries  migration  digest  checksum     120 bytes
     index  BLAKE3 of the block                                                                  40 bytes each
 
-Entries ascend by index. A block that is not listed is all zeros, whether it was a hole or written zeros: so the digest
-does not depend on how a file system lays holes out. *digest* is BLAKE3 over version, file size and entries; *checksum*
-is BLAKE3 over the header before it and the entries. What follows the last entry is ignored: on the destination the
-manifest's file has room for the largest possible one.
+Entries ascend by index. A block that is not listed is all zeros, whether it was a hole or written zeros: so
+the digest does not depend on how a file system lays holes out. *digest* is BLAKE3 over version, file size and
+entries; *checksum* is BLAKE3 over the header before it and the entries. What follows the last entry is
+ignored: on the destination the manifest's file has room for the largest possible one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def body_of(blocks: Iterable[tuple[int, bytes]]) -> bytearray:
 
 
 def body_from_arrays(indexes: array[int], hashes: bytearray) -> bytearray:
-    """Return the body of blocks *indexes* whose hashes stand, 32 bytes each, in *hashes*; zeros: not listed."""
+    """Return the body of *indexes*, whose hashes stand, 32 bytes each, in *hashes*; zeros: not listed."""
     none = bytes(32)
     slots = ((index, bytes(hashes[32 * slot : 32 * slot + 32])) for slot, index in enumerate(indexes))
     return body_of((index, found) for index, found in slots if found != none)
@@ -108,7 +108,9 @@ def load(path: Path, migration: str) -> Manifest:
         with path.open("rb") as file:
             head, checksum = file.read(_HEAD.size), file.read(_CHECKSUM_BYTES)
     except OSError as error:
-        raise errors.InvalidDiskInfo(path=str(path), reason=f"the manifest cannot be read: {error.strerror}") from error
+        raise errors.InvalidDiskInfo(
+            path=str(path), reason=f"the manifest cannot be read: {error.strerror}"
+        ) from error
     manifest = _parse(path, head, migration)
     seal = blake3(head)
     for chunk in _body(path, manifest.count):
@@ -135,11 +137,15 @@ def _check_entries(manifest: Manifest) -> None:
     previous = -1
     for index, _ in manifest.entries():
         if not previous < index < -(-manifest.size_bytes // BLOCK_BYTES):
-            raise errors.InvalidDiskInfo(path=str(manifest.path), reason=f"the manifest lists block {index} out of place")
+            raise errors.InvalidDiskInfo(
+                path=str(manifest.path), reason=f"the manifest lists block {index} out of place"
+            )
         previous = index
     found = content_digest(manifest.size_bytes, _body(manifest.path, manifest.count))
     if found != manifest.digest:
-        raise errors.InvalidDiskInfo(path=str(manifest.path), reason="the manifest contradicts its own digest")
+        raise errors.InvalidDiskInfo(
+            path=str(manifest.path), reason="the manifest contradicts its own digest"
+        )
 
 
 def _body(path: Path, count: int) -> Iterator[bytes]:

@@ -43,7 +43,10 @@ class Process(Record):
         return Process.of(self.pid) == self
 
     def end(self) -> None:
-        """End it and see it gone: asked first, then killed. One that stays is a :class:`errors.MigrationError`."""
+        """End it and see it gone: asked first, then killed.
+
+        One that stays is a :class:`hostler.errors.MigrationError`.
+        """
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:

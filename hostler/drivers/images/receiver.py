@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import threading
@@ -30,7 +31,7 @@ from hostler.drivers.images import listener, manifest, process, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 START_PATIENCE_S = 10.0
-#: nbdkit takes the listening socket by systemd's protocol, which wants the process' own id: only the shell knows it.
+#: nbdkit takes the socket by systemd's protocol, which wants the process' own id: only the shell knows it.
 _LAUNCH = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 </dev/null'
 
 
@@ -77,7 +78,9 @@ class NbdReceiver:
             self._key(migration)
             self._make_files(wanted)
             ports = [port for port in self._ports if port not in self._promised(migration)]
-            return self._address_of(self._start(wanted, [known.port, *ports] if known else ports))
+            return self._address_of(
+                self._start(wanted, [known.port, *ports] if known and known.port else ports)
+            )
 
     def close(self, migration: str) -> None:
         """End it, see its process gone, forget its key. Manifests, log and part files stay."""
@@ -166,10 +169,13 @@ class NbdReceiver:
                 raise self._unavailable(f"export name {export.name!r} is no number")
             room = manifest.upper_bound(export.size_bytes)
             try:
-                _make_sparse(Path(export.part), export.size_bytes)
+                _make_sparse(self._local(export.part), export.size_bytes)
                 _make_sparse(self._manifest(receiving.migration, export), room)
             except OSError as error:
                 raise self._unavailable(f"{export.part}: {error.strerror}") from error
+
+    def _local(self, path: str) -> Path:
+        return Path(path)
 
     def _manifest(self, migration: str, export: Export) -> Path:
         return self._home(migration) / f"{export.name}.manifest"
@@ -180,12 +186,12 @@ class NbdReceiver:
         shutil.rmtree(self._run_home(record.migration), ignore_errors=True)
         state.private_directory(directory)
         for export in record.exports:
-            (directory / export.name).symlink_to(export.part)
+            (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:
-            for path in (Path(export.part), self._manifest(record.migration, export)):
+            for path in (self._local(export.part), self._manifest(record.migration, export)):
                 if path.is_symlink() or not path.is_file():
                     raise self._unavailable(f"{path} is gone")
 
@@ -212,11 +218,15 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
-        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
-            stray.end()
+        self._end_strays(migration)
         child = self._children.pop(migration, None)
         if child:
+            child.kill()
             child.wait()
+
+    def _end_strays(self, migration: str) -> None:
+        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
+            stray.end()
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)
@@ -232,7 +242,7 @@ class NbdReceiver:
         self._record(record)
         return record
 
-    def _listen(self, ports: Iterable[int], peer: str) -> listener.socket.socket:
+    def _listen(self, ports: Iterable[int], peer: str) -> socket.socket:
         problem = "no port is configured"
         for port in dict.fromkeys(ports):
             try:

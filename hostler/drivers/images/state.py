@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def migration_directory(base: Path, migration: str) -> Path:
-    """Return where *base* keeps what belongs to *migration*; a name that is no UUID is a :class:`ValueError`."""
+    """Return where *base* keeps what belongs to *migration*; no UUID is a :class:`ValueError`."""
     if str(uuid.UUID(migration)) != migration:
         raise ValueError(f"not a migration's UUID: {migration!r}")
     return base / migration

@@ -20,11 +20,13 @@ class DiskVerifier:
         self._state_dir = Path(state_dir)
 
     def verify(self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint) -> None:
-        """Cut the part file to its true size, read it from the disk and compare it with what left; fsync it."""
+        """Cut the part file to its size, read it from the disk, compare it with what left; fsync it."""
         path = state.migration_directory(self._state_dir, migration) / f"{export.name}.manifest"
         left = manifest.load(path, migration)
         if (left.digest, left.size_bytes) != (expected.digest, expected.size_bytes):
-            raise errors.InvalidDiskInfo(path=str(path), reason=f"the manifest is not that of {expected.path} as it left")
+            raise errors.InvalidDiskInfo(
+                path=str(path), reason=f"the manifest is not that of {expected.path} as it left"
+            )
         part = self._local(export.part)
         with _opened(part, os.O_RDWR) as fd:
             _cut(fd, export.part, left.size_bytes)

@@ -1,0 +1,170 @@
+"""One NBD connection to a receiver, with its errors sorted into *broken* and *refused*."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hostler import errors
+from hostler.objects import ReceiverAddress
+
+CONNECT_PATIENCE_S = 10.0
+#: A peer that acknowledges nothing for that long is gone; a slow disk still answers for its network stack.
+SILENCE_MS = 15_000
+#: A reply of the server that means "I am going down", not "this write failed".
+_GOING_DOWN = errno.ESHUTDOWN
+WORDS = {
+    errno.ENOSPC: "no space left on the destination",
+    errno.EIO: "the destination's disk reports an input/output error",
+    errno.EDQUOT: "the destination's disk quota is exceeded",
+    errno.EPERM: "the destination does not let the file be written",
+    errno.EROFS: "the destination's file system is read-only",
+}
+
+
+class Broken(Exception):  # noqa: N818 - a state of the link, answered by a new one
+    """The connection is gone, or could not be made; another one may do."""
+
+
+class Link:
+    """A connection to one export. :meth:`cut` may be called from any thread; the rest from one."""
+
+    def __init__(self, address: ReceiverAddress, name: str, key_file: Path, path: str) -> None:
+        self._address = address
+        self._name = name
+        self._key_file = key_file
+        self._path = path  #: what errors are about
+        self._nbd = _binding(path)
+        self._handle: Any = None
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+
+    def connect(self) -> None:
+        """Connect, prove the key and choose the export; :class:`Broken` if that does not work now."""
+        handle = self._nbd.NBD()
+        handle.set_export_name(self._name)
+        handle.set_tls(self._nbd.TLS_REQUIRE)
+        handle.set_tls_psk_file(str(self._key_file))
+        handle.set_tls_username(self._address.username)
+        handle.add_meta_context(self._nbd.CONTEXT_BASE_ALLOCATION)
+        try:
+            self._socket.settimeout(CONNECT_PATIENCE_S)
+            self._socket.connect((self._address.host, self._address.port))
+            self._socket.settimeout(None)
+            _watch_for_silence(self._socket)
+            handle.connect_socket(self._socket.dup().detach())
+        except (OSError, self._nbd.Error) as error:
+            raise Broken(str(error)) from error
+        self._handle = handle
+
+    def cut(self) -> None:
+        """Wake whoever waits for the peer: its call ends as :class:`Broken`."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection, politely if it is still there."""
+        if self._handle is not None and self._handle.aio_is_ready():
+            with contextlib.suppress(self._nbd.Error):
+                self._handle.shutdown()
+        self._handle = None
+        self._socket.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the export is."""
+        return int(self._handle.get_size())
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write; it may still be in the receiver's memory afterwards."""
+        with self._sorted_errors():
+            self._handle.pwrite(view, offset)
+
+    def zero(self, length: int, offset: int) -> None:
+        """Make a range read as zeros, as a hole where the file system can."""
+        with self._sorted_errors():
+            self._handle.zero(length, offset)
+
+    def flush(self) -> None:
+        """See everything that was written over this connection on stable storage."""
+        with self._sorted_errors():
+            self._handle.flush()
+
+    def data_extents(self, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield begin and end of what may be other than zeros at the receiver, up to *stop*, ascending."""
+        if not self._handle.can_meta_context(self._nbd.CONTEXT_BASE_ALLOCATION):
+            yield 0, stop
+            return
+        position = 0
+        while position < stop:
+            for length, flags in self._status(min(stop - position, 1 << 31), position):
+                if not flags & self._nbd.STATE_ZERO:
+                    yield position, min(position + length, stop)
+                position += length
+
+    def _status(self, length: int, offset: int) -> list[tuple[int, int]]:
+        found: list[int] = []
+
+        def take(_context: str, _offset: int, entries: list[int], _error: Any) -> int:
+            found.extend(entries)
+            return 0
+
+        with self._sorted_errors():
+            self._handle.block_status(length, offset, take)
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    @contextlib.contextmanager
+    def _sorted_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._nbd.Error as error:
+            if not self._handle.aio_is_ready() or error.errnum == _GOING_DOWN:
+                raise Broken(error.string) from error
+            reason = WORDS.get(error.errnum, f"the destination answers: {error.string}")
+            raise errors.ImageTransferError(path=self._path, reason=reason) from error
+
+
+def _watch_for_silence(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 2)):
+        sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+
+
+def _binding(path: str) -> Any:
+    try:
+        import nbd
+    except ImportError as error:
+        reason = "libnbd's Python binding is not installed (Debian: python3-libnbd)"
+        raise errors.ImageTransferError(path=path, reason=reason) from error
+    return nbd
+
+
+class Outage:
+    """How long nothing has got through. Shared by the connections of one copy."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._since: float | None = None
+        self._lock = threading.Lock()
+
+    def over(self) -> None:
+        """Something got through."""
+        self._since = None
+
+    def went_on(self, path: str, broken: Broken) -> None:
+        """Note a failure; :class:`hostler.errors.ImageTransferError` once it has lasted too long."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = self._since or now
+            lasted = now - self._since
+        if lasted >= self._timeout_s:
+            reason = f"no connection to the receiver for {lasted:.0f} s; the last attempt said: {broken}"
+            raise errors.ImageTransferError(path=path, reason=reason)

@@ -1,0 +1,270 @@
+"""The source's end: several connections that share the blocks of all files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from hostler import errors
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state, tls
+from hostler.drivers.images.link import Broken, Link, Outage
+from hostler.drivers.images.outgoing import Outgoing
+from hostler.objects import ImageDigest, ReceiverAddress
+
+#: Blocks that are written again when a connection breaks; a flush for each so many.
+FLUSH_BLOCKS = 64
+PROGRESS_INTERVAL_S = 0.25
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class NbdSender:
+    """Sends files to nbdkit over up to *connections* TLS connections, each with a thread of its own."""
+
+    def __init__(self, run_dir: Path | str, connections: int = 4) -> None:
+        self._run_dir = Path(run_dir)
+        self._connections = min(connections, max(2, os.cpu_count() or 1))
+
+    def send(
+        self, address: ReceiverAddress, progress: ProgressListener, checkpoint: Checkpoint, timeout_s: float
+    ) -> list[ImageDigest]:
+        """Send every export of *address*; return what left, in the order of the exports.
+
+        *checkpoint* is called by every connection before each block, and by the caller's thread while it
+        waits for them.
+        """
+        state.migration_directory(self._run_dir, address.username)
+        files: list[Outgoing] = []
+        try:
+            for export in address.exports:
+                checkpoint()
+                files.append(Outgoing(export))
+            with tls.key_file(self._run_dir, address.username, address.key) as key_file:
+                copy = _Copy(address, key_file, files, checkpoint, Outage(timeout_s))
+                copy.run(self._connections, progress)
+            return [file.digest() for file in files]
+        finally:
+            for file in files:
+                file.close()
+
+
+class _Stopped(Exception):  # noqa: N818 - nobody's fault: another thread has said why
+    """The copy ends; this thread has nothing to say about it."""
+
+
+class _Copy:
+    """What the connections of one :meth:`NbdSender.send` share."""
+
+    def __init__(
+        self,
+        address: ReceiverAddress,
+        key_file: Path,
+        files: list[Outgoing],
+        checkpoint: Checkpoint,
+        outage: Outage,
+    ) -> None:
+        self.address = address
+        self.key_file = key_file
+        self.files = files
+        self.checkpoint = checkpoint
+        self.outage = outage
+        self.stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._links: set[Link] = set()
+
+    def run(self, connections: int, progress: ProgressListener) -> None:
+        """Carry everything over; raise whatever any thread, or *checkpoint*, raises."""
+        threads = [threading.Thread(target=self._work, name=f"send-{n}") for n in range(connections)]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) and not self.stopping.is_set():
+                self.checkpoint()
+                self._report(progress)
+                self._wait(threads)
+            self._report(progress)
+        except BaseException as failure:  # noqa: BLE001 - raised again below, when the threads are gone
+            self.fail(failure)
+        finally:
+            self._join(threads)
+        if self._failure is not None:
+            raise self._failure
+
+    def _wait(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(PROGRESS_INTERVAL_S)
+                return
+
+    def _report(self, progress: ProgressListener) -> None:
+        for file in self.files:
+            progress(file.progress())
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        while any(thread.is_alive() for thread in threads):
+            if self.stopping.is_set():
+                self._cut_links()
+            for thread in threads:
+                thread.join(0.05)
+
+    def _work(self) -> None:
+        try:
+            carrier = Carrier(self)
+            while (file := self._pick()) is not None:
+                try:
+                    carrier.carry(file)
+                finally:
+                    self._leave(file)
+        except _Stopped:
+            pass
+        except BaseException as failure:  # noqa: BLE001 - raised again in the caller's thread
+            self.fail(failure)
+
+    def _pick(self) -> Outgoing | None:
+        """Return the file with the fewest connections of those that have work for one more."""
+        with self._lock:
+            open_files = [file for file in self.files if not file.surveyed or file.waiting]
+            fresh = [file for file in open_files if file.workers < -(-file.size_bytes // extents.BLOCK_BYTES)]
+            file = min(
+                fresh or [f for f in open_files if not f.workers], key=lambda f: f.workers, default=None
+            )
+            if file is not None:
+                file.workers += 1
+            return file
+
+    def _leave(self, file: Outgoing) -> None:
+        with self._lock:
+            file.workers -= 1
+
+    def fail(self, failure: BaseException) -> None:
+        """Stop everything because of *failure*; the first one counts."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = failure
+        self.stopping.set()
+
+    def _cut_links(self) -> None:
+        with self._lock:
+            for link in self._links:
+                link.cut()
+
+    def opened(self, name: str, file: Outgoing) -> Link:
+        """Return a connection that :meth:`_cut_links` can reach."""
+        link = Link(self.address, name, self.key_file, file.path)
+        with self._lock:
+            self._links.add(link)
+        return link
+
+    def closed(self, link: Link) -> None:
+        """End a connection and forget it."""
+        link.close()
+        with self._lock:
+            self._links.discard(link)
+
+    def go_on(self) -> None:
+        """Raise if the copy has to stop."""
+        if self.stopping.is_set():
+            raise _Stopped
+        self.checkpoint()
+
+
+class Carrier:
+    """One thread's share: a buffer, a connection, and the blocks that are not on stable storage yet."""
+
+    def __init__(self, copy: _Copy) -> None:
+        self._copy = copy
+        self._buffer = bytearray(extents.BLOCK_BYTES)
+        self._again: deque[int] = deque()
+        self._unflushed: list[int] = []
+
+    def carry(self, file: Outgoing) -> None:
+        """Send blocks of *file* until none is left, and the manifest if this was the last."""
+        self._persist(file, file.export.name, self._send_blocks)
+        if file.claim_finish():
+            file.check_unchanged()
+            self._persist(file, f"{file.export.name}.manifest", self._send_manifest)
+
+    def _persist(self, file: Outgoing, name: str, action: Callable[[Outgoing, Link], None]) -> None:
+        """Do *action* over a connection, and over another one when it breaks."""
+        pause = FIRST_PAUSE_S
+        while True:
+            self._copy.go_on()
+            link = self._copy.opened(name, file)
+            try:
+                link.connect()
+                pause = FIRST_PAUSE_S
+                action(file, link)
+                return
+            except Broken as broken:
+                if self._copy.stopping.is_set():
+                    raise _Stopped from broken
+                self._copy.outage.went_on(file.path, broken)
+            finally:
+                self._copy.closed(link)
+            self._again.extend(self._unflushed)
+            self._unflushed.clear()
+            self._copy.stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _send_blocks(self, file: Outgoing, link: Link) -> None:
+        self._survey(file, link)
+        while (slot := self._next(file)) is not None:
+            self._unflushed.append(slot)
+            self._copy.go_on()
+            self._send_block(file, slot, link)
+            self._copy.outage.over()
+            if len(self._unflushed) >= FLUSH_BLOCKS:
+                self._flush(file, link)
+        self._flush(file, link)
+
+    def _survey(self, file: Outgoing, link: Link) -> None:
+        with file.lock:
+            if file.surveyed:
+                return
+            if link.size_bytes != file.export.size_bytes:
+                raise file.failed(
+                    f"the destination offers {link.size_bytes} bytes, not {file.export.size_bytes}"
+                )
+            file.survey(link.data_extents(file.size_bytes))
+
+    def _next(self, file: Outgoing) -> int | None:
+        return self._again.popleft() if self._again else file.take()
+
+    def _send_block(self, file: Outgoing, slot: int, link: Link) -> None:
+        index = file.blocks[slot]
+        begin = index * extents.BLOCK_BYTES
+        with file.reading():
+            block = extents.read_block(file.fd, index, file.size_bytes, self._buffer)
+        found = extents.block_hash(block.view)
+        if found is None:
+            if file.stale(slot):
+                link.zero(len(block.view), begin)
+        else:
+            for offset, length in block.gaps if file.stale(slot) else ():
+                link.zero(length, begin + offset)
+            for offset, length in block.segments:
+                link.write(block.view[offset : offset + length], begin + offset)
+        file.sent(slot, found, block.data_bytes)
+
+    def _flush(self, file: Outgoing, link: Link) -> None:
+        """What this connection wrote, this connection flushes: no promise about others is relied on."""
+        link.flush()
+        self._copy.outage.over()
+        file.settle(len(self._unflushed))
+        self._unflushed.clear()
+
+    def _send_manifest(self, file: Outgoing, link: Link) -> None:
+        packed = memoryview(
+            manifest.pack(self._copy.address.username, file.size_bytes, file.allocated_bytes, file.body())
+        )
+        if link.size_bytes < len(packed):
+            raise errors.ImageTransferError(
+                path=file.path, reason="the destination has no room for its manifest"
+            )
+        for offset in range(0, len(packed), extents.BLOCK_BYTES):
+            link.write(packed[offset : offset + extents.BLOCK_BYTES], offset)
+        link.flush()
+        self._copy.outage.over()
