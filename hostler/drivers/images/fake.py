@@ -1,7 +1,7 @@
 """Receiver, sender and verifier without a network: files are copied between two roots of this machine.
 
 Records, keys, manifests, checks and errors are the real ones. What a connection would be is a file in a
-directory that both ends know, so that it also works between processes, and goes away like a killed nbdkit does.
+directory that both ends know: so it works between processes, too, and goes away like a killed nbdkit.
 """
 
 from __future__ import annotations

@@ -28,14 +28,8 @@ class Process(Record):
     @classmethod
     def of(cls, pid: int) -> Process | None:
         """Return what runs as *pid*; None for nothing, or for a zombie."""
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        fields = text.rpartition(")")[2].split()
-        if fields[0] in "ZX":
-            return None
-        return cls(pid, int(fields[19]), _boot())
+        state, process = _look(pid)
+        return None if state in ("Z", "X") else process
 
     @property
     def alive(self) -> bool:
@@ -52,7 +46,9 @@ class Process(Record):
         except ProcessLookupError:
             return
         try:
-            if self.alive:  # asked after opening: from here on the descriptor means this process and no other
+            # Asked after opening: the descriptor means this process then, and no other. A zombie counts, since
+            # threads of it may still be writing.
+            if _look(self.pid)[1] == self:
                 self._end(fd)
         finally:
             os.close(fd)
@@ -67,6 +63,15 @@ class Process(Record):
             if gone.poll(patience * 1000):
                 return
         raise errors.MigrationError(f"process {self.pid} cannot be ended: it hangs in the kernel")
+
+
+def _look(pid: int) -> tuple[str, Process | None]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "", None
+    fields = text.rpartition(")")[2].split()
+    return fields[0], Process(pid, int(fields[19]), _boot())
 
 
 def _boot() -> str:
