@@ -46,13 +46,12 @@ class Process(Record):
         except ProcessLookupError:
             return
         try:
-            # Asked after opening: the descriptor means this process then, and no other. A zombie counts, since
+            # Asked after opening: the descriptor means this process then, and no other. A zombie counts:
             # threads of it may still be writing.
             if _look(self.pid)[1] == self:
                 self._end(fd)
         finally:
             os.close(fd)
-        reap(self.pid)
 
     def _end(self, fd: int) -> None:
         gone = select.poll()
@@ -76,12 +75,6 @@ def _look(pid: int) -> tuple[str, Process | None]:
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def reap(pid: int) -> None:
-    """Collect the exit status of *pid* if it is a child of ours that has ended."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
 
 
 def running_with(argument: str) -> list[Process]:

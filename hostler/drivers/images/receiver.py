@@ -31,8 +31,11 @@ from hostler.drivers.images import listener, manifest, process, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 START_PATIENCE_S = 10.0
-#: nbdkit takes the socket by systemd's protocol, which wants the process' own id: only the shell knows it.
-_LAUNCH = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 </dev/null'
+#: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks to
+#: be ended with the *thread* that is its parent, whatever its options say: so it starts when that one is gone.
+_LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
+#: systemd's protocol for handing a socket over wants the process' own id, which only the shell knows.
+_WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,6 @@ class NbdReceiver:
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
         self._lock = threading.RLock()
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     # -- the driver's calls -------------------------------------------------------------------------------
 
@@ -218,13 +220,6 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
-        self._end_strays(migration)
-        child = self._children.pop(migration, None)
-        if child:
-            child.kill()
-            child.wait()
-
-    def _end_strays(self, migration: str) -> None:
         for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
             stray.end()
 
@@ -235,10 +230,8 @@ class NbdReceiver:
         with sock:
             record = replace(record, port=sock.getsockname()[1], process=None)
             self._record(record)
-            child = self._launch(record.migration, sock.fileno())
-        self._children[record.migration] = child
-        running = self._await_ready(record.migration, child)
-        record = replace(record, process=running)
+            launched = self._launch(record.migration, sock.fileno())
+        record = replace(record, process=self._await_ready(record.migration, launched))
         self._record(record)
         return record
 
@@ -253,32 +246,33 @@ class NbdReceiver:
                     break
         raise self._unavailable(problem)
 
-    def _launch(self, migration: str, listening: int) -> subprocess.Popen[bytes]:
+    def _launch(self, migration: str, listening: int) -> process.Process | None:
         home, run_home = self._home(migration), self._run_home(migration)
         command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=16"]
         command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"]
         command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
         log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            return subprocess.Popen(
-                ["/bin/sh", "-c", _LAUNCH, *command],
+            left = subprocess.run(
+                ["/bin/sh", "-c", _LEAVE, "sh", _WAIT, *command],
                 stdin=listening,
-                stdout=log,
+                stdout=subprocess.PIPE,
                 stderr=log,
                 env=tls.child_environment(self._run_dir),
                 close_fds=True,
                 start_new_session=True,
                 cwd="/",
+                check=True,
             )
         finally:
             os.close(log)
+        return process.Process.of(int(left.stdout))
 
-    def _await_ready(self, migration: str, child: subprocess.Popen[bytes]) -> process.Process:
+    def _await_ready(self, migration: str, launched: process.Process | None) -> process.Process:
         deadline = time.monotonic() + START_PATIENCE_S
-        while child.poll() is None and time.monotonic() < deadline:
-            running = process.Process.of(child.pid)
-            if running and (self._run_home(migration) / "pid").exists():
-                return running
+        while launched and launched.alive and time.monotonic() < deadline:
+            if (self._run_home(migration) / "pid").exists():
+                return launched
             time.sleep(0.005)
         self._end(migration)
         raise self._unavailable(self._log_tail(migration) or "nbdkit said nothing")

@@ -85,7 +85,7 @@ class Pair:
 
 
 def free_ports(count: int) -> tuple[int, int]:
-    """Return the first and last of *count* ports in a row that nobody listens on, below the ephemeral ones."""
+    """Return first and last of *count* ports in a row that nobody listens on, below the ephemeral ones."""
     while True:
         first = random.randrange(20000, 32700 - count)
         try:
