@@ -31,8 +31,8 @@ from hostler.drivers.images import listener, manifest, process, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 START_PATIENCE_S = 10.0
-#: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks to
-#: be ended with the *thread* that is its parent, whatever its options say: so it starts when that one is gone.
+#: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
+#: to be ended with the *thread* that is its parent, whatever its options say: so it waits until that is gone.
 _LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
 #: systemd's protocol for handing a socket over wants the process' own id, which only the shell knows.
 _WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
