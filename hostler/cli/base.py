@@ -1,0 +1,130 @@
+"""What every command shares: settings, the asking side, and errors that become an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cliff.columns import FormattableColumn
+from cliff.command import Command as CliffCommand
+from cliff.display import DisplayCommandBase
+from cliff.lister import Lister as CliffLister
+from cliff.show import ShowOne as CliffShowOne
+
+from hostler.cli.text import printable
+from hostler.errors import HostlerError, Interrupted
+
+if TYPE_CHECKING:
+    from hostler.cli.app import HostlerApp
+
+EXIT_INTERRUPTED = 130
+
+#: Formats that have an escape of their own for whatever a name may hold.
+FAITHFUL = ("json", "yaml")
+
+
+class UsageError(HostlerError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+def say(error: HostlerError) -> int:
+    """Print an error and the way out of it; return the exit code."""
+    print(f"hostler: {printable(error)}", file=sys.stderr)  # noqa: T201
+    if error.hint:
+        print(f"  try: {printable(error.hint)}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def unexpected(error: BaseException) -> HostlerError:
+    """Return the sentence for an error that nobody raised on purpose."""
+    hint = "the same command with --debug shows where it comes from"
+    return HostlerError(f"unexpected {type(error).__name__}: {error}", hint=hint)
+
+
+class Reporting(CliffCommand):
+    """Mixin: whatever goes wrong is a sentence, a hint and an exit code. cliff alone would make it a 1."""
+
+    app: HostlerApp
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command; return its exit code."""
+        try:
+            return super().run(parsed_args)
+        except BrokenPipeError:
+            raise
+        except HostlerError as error:
+            self._trace()
+            return say(error)
+        except Interrupted as error:
+            self._trace()
+            return say(HostlerError(str(error)))
+        except Exception as error:  # noqa: BLE001 - the operator gets a sentence, not a traceback
+            self._trace()
+            return say(unexpected(error))
+
+    def _trace(self) -> None:
+        if self.app.options.debug:
+            traceback.print_exc()
+
+
+class Command(Reporting):
+    """A command that prints as it goes."""
+
+    def print(self, text: str = "") -> None:
+        """Print a line at once."""
+        self.app.stdout.write(text + "\n")
+        self.app.stdout.flush()
+
+
+class _Printable(DisplayCommandBase[Any]):
+    def _generate_columns_and_selector(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str]
+    ) -> tuple[list[str], list[bool] | None]:
+        try:
+            return super()._generate_columns_and_selector(parsed_args, column_names)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _escaped(self, parsed_args: argparse.Namespace, row: Iterable[Any]) -> list[Any]:
+        return list(row) if parsed_args.formatter in FAITHFUL else [_escaped(cell) for cell in row]
+
+
+def _escaped(cell: Any) -> Any:
+    return printable(cell) if isinstance(cell, str) else "" if cell is None else cell
+
+
+class Lister(Reporting, _Printable, CliffLister):
+    """A command that lists."""
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]
+    ) -> int:
+        """Print the rows, nothing in them that a terminal would act upon."""
+        rows = [self._escaped(parsed_args, row) for row in data]
+        return super().produce_output(parsed_args, column_names, rows)
+
+
+class ShowOne(Reporting, _Printable, CliffShowOne):
+    """A command that shows one thing."""
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
+    ) -> int:
+        """Print the fields, nothing in them that a terminal would act upon."""
+        return super().produce_output(parsed_args, column_names, self._escaped(parsed_args, data))
+
+
+class Lines(FormattableColumn[list[dict[str, Any]]]):
+    """A cell of several lines: one for each row in a table, a list of objects in JSON."""
+
+    def human_readable(self) -> str:
+        """Return the rows, their values side by side."""
+        return "\n".join(
+            "  ".join(printable(value) for value in row.values() if value not in (None, ""))
+            for row in self._value
+        )

@@ -1,0 +1,184 @@
+"""What changed between two snapshots: a line each, for a log, or for a program."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from hostler.cli.snapshot import EventView, FileView, Snapshot, StepView
+from hostler.cli.text import clock, command, duration, printable, size, stamp
+from hostler.flows.graph import FAILED, PENDING, Mark
+
+#: What the steps' own lines say already.
+_QUIET = ("posted", "claimed", "handed-over", "finished")
+_COPY_INTERVAL_S = 5.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that happened. *kind*: ``begin``, ``step``, ``copy``, ``event``, ``note`` or ``end``."""
+
+    kind: str
+    at: datetime.datetime
+    text: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> str:
+        """Return it as a line of a log."""
+        return f"{clock(self.at)} {self.text}"
+
+    def ndjson(self) -> str:
+        """Return it as one JSON object on one line."""
+        return json.dumps({"at": stamp(self.at), "kind": self.kind} | self.data)
+
+
+class Changes:
+    """Tells what is new in each snapshot."""
+
+    def __init__(self) -> None:
+        self._before: Snapshot | None = None
+        self._copied: dict[str, tuple[datetime.datetime, int]] = {}
+        self._event = 0
+        self._note = ""
+
+    def of(self, seen: Snapshot, note: str = "") -> list[Change]:
+        """Return what changed since the last snapshot, in the order in which it happened."""
+        changes = [] if self._before else [_begin(seen)]
+        changes += sorted([*self._steps(seen), *self._events(seen)], key=lambda change: change.at)
+        changes += self._copies(seen)
+        if note and note != self._note:
+            changes.append(Change("note", seen.at, note, {"text": note}))
+        self._note = note
+        self._before = seen
+        return changes
+
+    def _steps(self, seen: Snapshot) -> Iterator[Change]:
+        same_flow = self._before is not None and self._before.flow_uuid == seen.flow_uuid
+        before = {view.number: view.mark for view in self._before.steps} if self._before and same_flow else {}
+        for view in reversed(seen.steps) if seen.reverting else seen.steps:
+            yield from _step_changes(view, before.get(view.number, Mark()), seen.at)
+
+    def _events(self, seen: Snapshot) -> Iterator[Change]:
+        for event in seen.events:
+            if event.number > self._event:
+                self._event = event.number
+                if event.kind not in _QUIET:
+                    yield _event(event)
+
+    def _copies(self, seen: Snapshot) -> Iterator[Change]:
+        for view in seen.files:
+            told_at, told = self._copied.get(view.name, (None, -1))
+            complete = view.done_bytes >= view.total_bytes
+            due = told_at is None or (seen.at - told_at).total_seconds() >= _COPY_INTERVAL_S
+            if view.done_bytes != told and (due or complete):
+                self._copied[view.name] = (seen.at, view.done_bytes)
+                yield Change("copy", seen.at, _copy_text(view), _copy_data(view))
+
+
+def _begin(seen: Snapshot) -> Change:
+    data = {
+        "migration": seen.uuid,
+        "server": seen.server,
+        "flow": seen.flow,
+        "source": seen.source,
+        "dest": seen.dest,
+    }
+    return Change("begin", seen.created_at, f"{heading(seen)} ({seen.flow} {seen.uuid})", data)
+
+
+def heading(seen: Snapshot, arrow: str = "->") -> str:
+    """Return who moves from where to where."""
+    return f"{printable(seen.server)}: {printable(seen.source)} {arrow} {printable(seen.dest)}"
+
+
+def _step_changes(view: StepView, before: Mark, at: datetime.datetime) -> Iterator[Change]:
+    mark = view.mark
+    if (mark.state, mark.error, mark.undo_error) == (before.state, before.error, before.undo_error):
+        return
+    if mark.error and not before.error and mark.backward:  # it failed and is being undone already
+        yield _step(view, Mark(FAILED, error=mark.error), mark.started_at or at)
+    if mark.state != PENDING:
+        yield _step(view, mark, mark.finished_at or mark.started_at or at)
+
+
+def _step(view: StepView, mark: Mark, at: datetime.datetime) -> Change:
+    error = mark.undo_error or (mark.error if mark.state == FAILED else None)
+    spent = mark.duration_s()
+    words = [printable(view.host), view.name, mark.state]
+    words += [] if spent is None else [duration(spent)]
+    text = " ".join(words) + (f": {printable(error)}" if error else "")
+    data = {"number": view.number, "step": view.name, "host": view.host, "state": mark.state}
+    return Change("step", at, text, data | {"seconds": spent, "error": error})
+
+
+def _event(event: EventView) -> Change:
+    text = f"{printable(event.host)} {printable(event.text)}"
+    return Change("event", event.at, text, {"host": event.host, "event": event.kind, "text": event.text})
+
+
+def file_name(view: FileView) -> str:
+    """Return the last part of the path, fit for a terminal."""
+    return printable(PurePosixPath(view.path).name or view.path)
+
+
+def progress(view: FileView) -> str:
+    """Return bytes of how many, rate and time left, in words."""
+    words = f"{size(view.done_bytes)} of {size(view.total_bytes)}"
+    if view.left_s == 0:
+        return words
+    words += f", {size(view.rate_bytes_per_s)}/s"
+    return words if view.left_s is None else f"{words}, {duration(view.left_s)} left"
+
+
+def _copy_text(view: FileView) -> str:
+    return f"copying {file_name(view)}: {progress(view)}"
+
+
+def _copy_data(view: FileView) -> dict[str, Any]:
+    return {
+        "path": view.path,
+        "done_bytes": view.done_bytes,
+        "total_bytes": view.total_bytes,
+        "rate_bytes_per_s": view.rate_bytes_per_s,
+        "left_s": view.left_s,
+    }
+
+
+def ending(seen: Snapshot) -> tuple[str, str]:
+    """Return how it ended, in a sentence, and what to type next."""
+    server, error = printable(seen.server), printable(seen.error or "no reason was given")
+    show = command("migration", "show", seen.uuid)
+    sentences = {
+        "refused": (f"refused, nothing was changed: {error}", seen.hint or ""),
+        "reverted": (f"reverted, {server} is back on {seen.source}: {error}", seen.hint or show),
+        "parked": (f"{server} needs an operator: {error}", seen.hint or show),
+    }
+    if seen.outcome == "success":
+        return _success(seen, server)
+    sentence, hint = sentences.get(
+        seen.outcome or seen.phase, (f"ended without an outcome: {error}", seen.hint or show)
+    )
+    return sentence, printable(hint)
+
+
+def _success(seen: Snapshot, server: str) -> tuple[str, str]:
+    took = duration(seen.elapsed_s)
+    if seen.flow == "confirm_resize":
+        return f"confirmed: {server} stays on {seen.dest}; nothing of it is left on {seen.source}", ""
+    if seen.migration_type == "dry-run":
+        return f"nothing stands in the way of moving {server} to {seen.dest}", ""
+    power = f", {seen.power_state}" if seen.power_state else ""
+    confirm = command("server", "confirm", seen.server, fallback=seen.server_uuid)
+    kept = f"{seen.source} keeps its files until it is confirmed"
+    return f"done: {server} is on {seen.dest}{power}; {kept} ({took})", confirm
+
+
+def end(seen: Snapshot) -> Change:
+    """Return the last change."""
+    sentence, following = ending(seen)
+    data = {"outcome": seen.outcome or seen.phase, "exit_code": seen.exit_code, "error": seen.error}
+    return Change("end", seen.finished_at or seen.at, sentence, data | {"next": following or None})

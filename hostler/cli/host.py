@@ -1,0 +1,99 @@
+"""``hostler host``: machines with a worker."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hostler.cli.base import Lister, ShowOne
+from hostler.cli.text import stamp
+from hostler.records import hosts
+from hostler.records.models import Host, Instance, Migration
+
+_GIB = 1 << 30
+
+
+class ListHosts(Lister):
+    """List the hosts: whose worker is alive, what they carry and what is left of them."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """Return columns and rows."""
+        columns = ("Name", "Worker", "Servers", "Queue", "vCPUs Free", "Memory Free MiB", "Disk Free GiB")
+        with self.app.client() as client:
+            workers, queue = client.live_workers(), client.queue()
+            with client.database.reading() as session:
+                return columns, [_row(session, host, workers, queue) for host in hosts.all_hosts(session)]
+
+
+class ShowHost(ShowOne):
+    """Show one host: its resources, its worker, and the migrations that wait for it."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("host", metavar="HOST", help="Name of the host.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return the fields and their values."""
+        with self.app.client() as client:
+            workers, queue = client.live_workers(), client.queue()
+            with client.database.reading() as session:
+                facts = _facts(session, hosts.get(session, parsed_args.host), workers, queue)
+        return tuple(facts), tuple(facts.values())
+
+
+def _servers(session: Session, name: str) -> int:
+    return session.scalar(select(func.count()).select_from(Instance).where(Instance.host == name)) or 0
+
+
+def _row(
+    session: Session,
+    host: Host,
+    workers: Mapping[str, Mapping[str, object]],
+    queue: Mapping[str, Sequence[str]],
+) -> Sequence[Any]:
+    free = hosts.capacity(host) - hosts.used(session, host.name)
+    waiting = len(queue.get(host.name, ()))
+    room = (free.vcpus, free.memory_mb, free.disk_bytes // _GIB)
+    return (host.name, _state(host, workers), _servers(session, host.name), waiting, *room)
+
+
+def _state(host: Host, workers: Mapping[str, Mapping[str, object]]) -> str:
+    state = "up" if host.name in workers else "down"
+    return state if host.disabled_reason is None else f"{state}, disabled"
+
+
+def _facts(
+    session: Session,
+    host: Host,
+    workers: Mapping[str, Mapping[str, object]],
+    queue: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    total, used = hosts.capacity(host), hosts.used(session, host.name)
+    ends = (Migration.source_compute == host.name) | (Migration.dest_compute == host.name)
+    moving = select(Migration.uuid).where(ends, Migration.phase.in_(("posting", "open", "parked")))
+    worker = workers.get(host.name, {})
+    return {
+        "name": host.name,
+        "worker": _state(host, workers),
+        "worker_since": worker.get("since"),
+        "worker_version": worker.get("version", host.worker_version),
+        "disabled_reason": host.disabled_reason,
+        "address": host.address,
+        "hypervisor_version": host.hypervisor_version,
+        "servers": _servers(session, host.name),
+        "migrations": " ".join(session.scalars(moving)),
+        "queue": " ".join(queue.get(host.name, ())),
+        "vcpus": total.vcpus,
+        "vcpus_used": used.vcpus,
+        "memory_mb": total.memory_mb,
+        "memory_mb_used": used.memory_mb,
+        "disk_bytes": total.disk_bytes,
+        "disk_bytes_used": used.disk_bytes,
+        "reported_at": stamp(host.updated_at),
+    }

@@ -1,0 +1,133 @@
+"""The live view: one picture of a migration, drawn again as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from hostler.cli.changes import ending, file_name, heading, progress
+from hostler.cli.snapshot import FileView, Snapshot, StepView
+from hostler.cli.text import cut, duration, printable
+from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE
+
+_MARKS = {
+    PENDING: ("·", ".", "dim"),
+    RUNNING: ("▶", ">", "bold blue"),
+    DONE: ("✓", "+", "green"),
+    FAILED: ("✗", "x", "bold red"),
+    UNDOING: ("◀", "<", "bold yellow"),
+    UNDONE: ("↶", "-", "magenta"),
+    UNDO_FAILED: ("‼", "!", "bold red"),
+}
+_WIDE = 72
+_BAR = 20
+_ERROR_LINES = 3
+
+
+class Picture:
+    """Draws snapshots for one console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._ascii = console.options.ascii_only
+
+    def draw(self, seen: Snapshot, note: str = "", *, whole: bool = False) -> RenderableType:
+        """Return the picture; it fits the terminal unless *whole* is asked for."""
+        foot = self._files(seen) + self._foot(seen, note)
+        room = len(seen.steps) if whole else max(self._console.height - len(foot) - 2 - self._errors(seen), 1)
+        return Group(self._head(seen), *self._steps(seen, room), *foot)
+
+    def _head(self, seen: Snapshot) -> Text:
+        text = Text(
+            heading(seen, "->" if self._ascii else "→"), style="bold", no_wrap=True, overflow="ellipsis"
+        )
+        return text.append(f"  {duration(seen.elapsed_s)}", style="not bold")
+
+    def _errors(self, seen: Snapshot) -> int:
+        return sum(_ERROR_LINES for view in seen.steps if view.mark.error or view.mark.undo_error)
+
+    def _steps(self, seen: Snapshot, room: int) -> list[Text]:
+        first, last = _window(seen, room)
+        lines = [] if first == 0 else [self._left_out(seen.steps[:first], "before")]
+        for view in seen.steps[first:last]:
+            lines += self._step(view, seen)
+        if last < len(seen.steps):
+            lines.append(self._left_out(seen.steps[last:], "to come"))
+        return lines
+
+    def _left_out(self, views: Sequence[StepView], where: str) -> Text:
+        steps = "step" if len(views) == 1 else "steps"
+        return Text(f"  {len(views)} {steps} {where}", style="dim", no_wrap=True)
+
+    def _step(self, view: StepView, seen: Snapshot) -> list[Text]:
+        mark, style = self._mark(view.state)
+        host = cut(printable(view.host), max(self._console.width // 5, 4), "~")
+        spent = view.mark.duration_s(seen.at)
+        right = "" if spent is None else duration(spent)
+        if view.state not in (PENDING, DONE):
+            right = f"{view.state} {right}".rstrip()
+        left = f"{mark} {view.number:>2} {host} "
+        name = cut(view.name, max(self._console.width - len(left) - len(right) - 1, 4), "~")
+        gap = " " * max(self._console.width - len(left) - len(name) - len(right) - 1, 1)
+        lines = [Text(f"{left}{name}{gap}{right}", style=style, no_wrap=True, overflow="crop")]
+        return lines + self._error(view.mark.undo_error or view.mark.error)
+
+    def _mark(self, state: str) -> tuple[str, str]:
+        fine, plain, style = _MARKS[state]
+        return (plain if self._ascii else fine), style
+
+    def _error(self, error: str | None) -> list[Text]:
+        if not error:
+            return []
+        width = max(self._console.width - 6, 10)
+        lines = list(Text(printable(error), style="red").wrap(self._console, width))[:_ERROR_LINES]
+        return [Text("     ").append_text(line) for line in lines]
+
+    def _files(self, seen: Snapshot) -> list[Text]:
+        copying = any(view.state == RUNNING for view in seen.steps)
+        views = [view for view in seen.files if copying and view.total_bytes]
+        lines: list[Text] = []
+        for view in views:
+            lines += self._file(view)
+        # a server may have more disks than a terminal has lines
+        most = max(self._console.height // 2, 2)
+        return lines if len(lines) <= most else [*lines[: most - 1], Text(f"  and {len(views)} files in all")]
+
+    def _file(self, view: FileView) -> list[Text]:
+        share = min(view.done_bytes / view.total_bytes, 1.0)
+        bar = self._bar(share, min(_BAR, self._console.width // 3))
+        name = cut(file_name(view), max(self._console.width // 3, 8), "~")
+        if self._console.width >= _WIDE:
+            text = f"  {name} {bar} {share:4.0%} {progress(view)}"
+            return [Text(text, no_wrap=True, overflow="crop")]
+        return [
+            Text(f"  {name} {bar} {share:4.0%}", no_wrap=True, overflow="crop"),
+            Text(f"    {progress(view)}", no_wrap=True, overflow="crop"),
+        ]
+
+    def _bar(self, share: float, width: int) -> str:
+        full, empty = ("#", "-") if self._ascii else ("█", "░")
+        filled = int(share * width)
+        return full * filled + empty * (width - filled)
+
+    def _foot(self, seen: Snapshot, note: str) -> list[Text]:
+        if not seen.ended:
+            return [Text(note, style="dim", no_wrap=True, overflow="ellipsis")] if note else []
+        sentence, following = ending(seen)
+        style = "bold green" if seen.outcome == "success" else "bold red"
+        lines = [Text(sentence, style=style)]
+        return [*lines, Text(f"  next: {following}", overflow="fold")] if following else lines
+
+
+def _window(seen: Snapshot, room: int) -> tuple[int, int]:
+    """Return which steps are shown: all, or those around the one under way."""
+    count = len(seen.steps)
+    if count <= room:
+        return 0, count
+    shown = max(room - 2, 1)  # a line each for what is left out above and below
+    turn = seen.turn
+    middle = turn.number - 1 if turn else count - 1
+    first = min(max(middle - shown // 2, 0), count - shown)
+    return first, first + shown

@@ -1,0 +1,93 @@
+"""The plan that a dry run prints."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hostler.cli.changes import ending, heading
+from hostler.cli.snapshot import Snapshot
+from hostler.cli.text import printable, size
+from hostler.cli.watch import goes_on, snapshots
+from hostler.flows.shape import SOURCE, Step
+
+if TYPE_CHECKING:
+    from hostler.jobboard.client import Client
+
+_FLOW = "cold_migration"
+_REFUSED = 3
+
+
+def show(client: Client, uuid: str, out: TextIO, *, timeout_s: float, fmt: str = "auto") -> int:
+    """Wait for the checks of both hosts, print the plan; return 0, or 3 if the migration would be refused."""
+    from hostler import flows
+
+    try:
+        *_, seen = snapshots(client, uuid, timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        return goes_on(uuid)
+    steps = flows.shape_of(_FLOW)
+    lines = _json(seen, steps) if fmt == "ndjson" else _text(seen, steps)
+    out.write("\n".join(lines) + "\n")
+    out.flush()
+    return _exit_code(seen)
+
+
+def problems(seen: Snapshot) -> list[tuple[str, str]]:
+    """Return what stands in the way: who found it, and what."""
+    report = seen.report or {}
+    return [
+        (host, str(problem))
+        for key, host in (("source", seen.source), ("dest", seen.dest))
+        for problem in report.get(key) or []
+    ]
+
+
+def _exit_code(seen: Snapshot) -> int:
+    return _REFUSED if problems(seen) else seen.exit_code
+
+
+def _text(seen: Snapshot, steps: list[Step]) -> list[str]:
+    lines = [f"plan for {heading(seen)}", ""]
+    for number, step in enumerate(steps, 1):
+        lines.append(f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {step.does}")
+        if step.point_of_no_return:
+            lines.append("     -- point of no return: from here forward only --")
+    lines += ["", *_bytes(seen), "", *_verdict(seen)]
+    return lines
+
+
+def _bytes(seen: Snapshot) -> list[str]:
+    report = seen.report or {}
+    if "bytes" not in report:
+        return []
+    files = report.get("files") or []
+    lines = [f"{size(report['bytes'])} to copy in {len(files)} file{'' if len(files) == 1 else 's'}:"]
+    return lines + [f"  {size(entry['bytes']):>10}  {printable(entry['path'])}" for entry in files]
+
+
+def _verdict(seen: Snapshot) -> list[str]:
+    if found := problems(seen):
+        return [
+            "it would be refused:",
+            *(f"  {printable(host)}: {printable(problem)}" for host, problem in found),
+        ]
+    sentence, following = ending(seen)
+    return [sentence, *([f"  try: {following}"] if following else [])]
+
+
+def _host(seen: Snapshot, step: Step) -> str:
+    return seen.source if step.where == SOURCE else seen.dest
+
+
+def _json(seen: Snapshot, steps: list[Step]) -> list[str]:
+    plan: dict[str, Any] = {
+        "server": seen.server,
+        "source": seen.source,
+        "dest": seen.dest,
+        "steps": [{"host": _host(seen, step), "name": step.name, "does": step.does} for step in steps],
+        "problems": [{"host": host, "problem": problem} for host, problem in problems(seen)],
+        "exit_code": _exit_code(seen),
+        **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files")},
+    }
+    return [json.dumps(plan)]

@@ -1,0 +1,154 @@
+"""``hostler server``: the virtual machines."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from hostler.cli import plan, watch
+from hostler.cli.base import Command, Lister, ShowOne, UsageError
+from hostler.cli.text import command, stamp
+from hostler.records import hosts, instances
+from hostler.records.models import Instance
+
+_DRY_RUN_TIMEOUT_S = 60.0
+
+
+class ListServers(Lister):
+    """List the servers of all hosts."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--host", help="Only the servers of this host.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[Any]]:
+        """Return columns and rows."""
+        statement = select(Instance).order_by(Instance.name, Instance.host)
+        with self.app.client() as client, client.database.reading() as session:
+            if parsed_args.host is not None:
+                statement = statement.where(Instance.host == hosts.get(session, parsed_args.host).name)
+            rows = [
+                (row.uuid, row.name, row.host, row.vm_state, row.task_state, row.power_state)
+                for row in session.scalars(statement)
+            ]
+        return ("UUID", "Name", "Host", "Status", "Task", "Power"), rows
+
+
+class ShowServer(ShowOne):
+    """Show one server: its states, its host, and the migration that is under way or waits to be confirmed."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        return _with_server(super().get_parser(prog_name))
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return the fields and their values."""
+        with self.app.client() as client, client.database.reading() as session:
+            server = instances.find(session, parsed_args.server)
+            under_way = instances.migration_under_way(session, server.uuid)
+            unconfirmed = instances.unconfirmed_migration(session, server.uuid)
+        facts = {
+            "uuid": server.uuid,
+            "name": server.name,
+            "host": server.host,
+            "vm_state": server.vm_state,
+            "task_state": server.task_state,
+            "power_state": server.power_state,
+            "vcpus": server.vcpus,
+            "memory_mb": server.memory_mb,
+            "disk_bytes": server.disk_bytes,
+            "migration_under_way": under_way.uuid if under_way else None,
+            "migration_unconfirmed": unconfirmed.uuid if unconfirmed else None,
+            "updated_at": stamp(server.updated_at),
+        }
+        return tuple(facts), tuple(facts.values())
+
+
+class MigrateServer(Command):
+    """Move a server to another host.
+
+    The server is shut down, its files are copied and verified, and it is started on the other host; if any
+    step fails, all of it is undone and the server runs where it ran. What it leaves behind on its old host
+    stays there until ``hostler server confirm``.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = _with_server(super().get_parser(prog_name))
+        parser.add_argument("--to", metavar="HOST", required=True, help="The host that is to have it.")
+        _add_waiting(parser)
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Make the same checks, print the plan and what would be refused, and change nothing.",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Ask for the migration; wait for it if told so."""
+        _check_waiting(parsed_args, parsed_args.wait or parsed_args.dry_run)
+        with self.app.client() as client:
+            ask = client.dry_run if parsed_args.dry_run else client.migrate
+            migration = ask(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
+            if parsed_args.dry_run:
+                timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
+                return plan.show(
+                    client, migration, self.app.stdout, timeout_s=timeout_s, fmt=parsed_args.format
+                )
+            return _follow(self, client, migration, parsed_args)
+
+
+class ConfirmServer(Command):
+    """Keep a server where it was moved to, and remove what was set aside on its old host."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = _with_server(super().get_parser(prog_name))
+        _add_waiting(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Ask for the confirmation; wait for it if told so."""
+        _check_waiting(parsed_args, parsed_args.wait)
+        with self.app.client() as client:
+            migration = client.confirm(parsed_args.server, requested_by=getpass.getuser())
+            return _follow(self, client, migration, parsed_args)
+
+
+def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "server", metavar="SERVER", help="Name or UUID; write -- before a name that begins with a dash."
+    )
+    return parser
+
+
+def _add_waiting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="Show how far it is, until it is done or undone.")
+    parser.add_argument(
+        "--timeout",
+        type=watch.seconds,
+        metavar="SECONDS",
+        help="Wait no longer than this. The migration goes on; the exit code is 1.",
+    )
+    watch.add_format(parser)
+
+
+def _check_waiting(parsed_args: argparse.Namespace, waits: bool) -> None:
+    if parsed_args.timeout is not None and not waits:
+        raise UsageError("--timeout is how long to wait: it needs --wait")
+
+
+def _follow(asker: Command, client: Any, migration: str, parsed_args: argparse.Namespace) -> int:
+    if parsed_args.wait:
+        return watch.follow(
+            client, migration, asker.app.stdout, fmt=parsed_args.format, timeout_s=parsed_args.timeout
+        )
+    asker.print(migration)
+    asker.print(f"  watch it: {command('migration', 'watch', migration)}")
+    return 0

@@ -1,0 +1,276 @@
+"""What an operator can be told of one migration at one moment, read in one transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE, Mark
+from hostler.flows.shape import SOURCE, Step
+from hostler.records import moves
+from hostler.records.models import AtomRow, Event, FlowRow, Instance, Migration, Progress, now
+
+#: TaskFlow's word for the state of a step, and ours.
+STATES = {
+    "PENDING": PENDING,
+    "RUNNING": RUNNING,
+    "SUCCESS": DONE,
+    "FAILURE": FAILED,
+    "REVERTING": UNDOING,
+    "REVERTED": UNDONE,
+    "REVERT_FAILURE": UNDO_FAILED,
+}
+
+#: Exit code for each outcome of a flow.
+EXIT_CODES = {"success": 0, "refused": 3, "reverted": 4, "parked": 5}
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step and how far it is."""
+
+    number: int
+    step: Step
+    host: str
+    mark: Mark
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.step.name
+
+    @property
+    def state(self) -> str:
+        """One of the states of :mod:`hostler.flows.graph`."""
+        return self.mark.state
+
+
+@dataclass(frozen=True)
+class FileView:
+    """How far the copy of one file is."""
+
+    name: str
+    path: str
+    done_bytes: int
+    total_bytes: int
+    rate_bytes_per_s: int
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go at this rate; None where nobody can tell."""
+        missing = self.total_bytes - self.done_bytes
+        if missing <= 0:
+            return 0.0
+        return missing / self.rate_bytes_per_s if self.rate_bytes_per_s > 0 else None
+
+
+@dataclass(frozen=True)
+class EventView:
+    """One line of the history."""
+
+    number: int
+    at: datetime.datetime
+    host: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One migration at one moment. Times are UTC without a zone, as in the records."""
+
+    uuid: str
+    server: str
+    server_uuid: str
+    migration_type: str
+    flow: str
+    flow_uuid: str
+    source: str
+    dest: str
+    status: str
+    phase: str
+    outcome: str | None
+    error: str | None
+    hint: str | None
+    requested_by: str
+    cancel_reason: str | None
+    created_at: datetime.datetime
+    finished_at: datetime.datetime | None
+    at: datetime.datetime
+    report: dict[str, Any] | None = None
+    vm_state: str | None = None
+    power_state: str | None = None
+    steps: list[StepView] = field(default_factory=list)
+    files: list[FileView] = field(default_factory=list)
+    events: list[EventView] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.phase in ("closed", "parked")
+
+    @property
+    def state(self) -> str:
+        """One word: the outcome, or the phase while there is none."""
+        return self.outcome or ("running" if self.phase == "open" else self.phase)
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that waited for it exits with."""
+        return EXIT_CODES.get(self.outcome or ("parked" if self.phase == "parked" else ""), 1)
+
+    @property
+    def reverting(self) -> bool:
+        """Whether the flow walks back."""
+        return any(view.mark.backward or view.state == FAILED for view in self.steps)
+
+    @property
+    def turn(self) -> StepView | None:
+        """The step that is under way or comes next; its host is whose turn it is."""
+        if self.ended:
+            return None
+        if self.reverting:
+            left = [view for view in self.steps if view.state in (DONE, FAILED, UNDOING, RUNNING)]
+            return left[-1] if left else None
+        return next((view for view in self.steps if view.state in (PENDING, RUNNING)), None)
+
+    @property
+    def cause(self) -> StepView | None:
+        """The step whose failure turned the flow."""
+        return next(
+            (view for view in reversed(self.steps) if view.mark.error and not view.mark.undo_error), None
+        )
+
+    @property
+    def host(self) -> str:
+        """Where the server is, as far as the flow knows."""
+        passed = any(view.step.point_of_no_return and view.state == DONE for view in self.steps)
+        return self.dest if passed or self.flow == "confirm_resize" else self.source
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the request, or that it took."""
+        return max(((self.finished_at or self.at) - self.created_at).total_seconds(), 0.0)
+
+    def marks(self) -> list[Mark]:
+        """Return the marks for a drawing."""
+        return [view.mark for view in self.steps]
+
+
+class Reader:
+    """Reads snapshots of one migration; what never changes in a flow is read once."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+        self._shapes: dict[str, list[Step]] = {}
+        self._events: list[EventView] = []
+
+    def read(self, session: Session) -> Snapshot:
+        """Return the migration as it is now; its history comes complete, but is fetched only as it grows."""
+        migration = moves.get(session, self.uuid)
+        server = session.execute(
+            select(Instance.vm_state, Instance.power_state).where(Instance.uuid == migration.instance_uuid)
+        ).first()
+        self._read_events(session)
+        names = (
+            "migration_type",
+            "status",
+            "phase",
+            "outcome",
+            "error",
+            "hint",
+            "requested_by",
+            "cancel_reason",
+        )
+        names += ("created_at", "finished_at", "report", "uuid", "flow_uuid")
+        return Snapshot(
+            **{name: getattr(migration, name) for name in names},
+            server=migration.instance_name,
+            server_uuid=migration.instance_uuid,
+            flow=migration.flow_name,
+            source=migration.source_compute,
+            dest=migration.dest_compute,
+            at=now(),
+            vm_state=server.vm_state if server else None,
+            power_state=server.power_state if server else None,
+            steps=self._steps(session, migration),
+            files=[_file(row) for row in moves.progress(session, self.uuid)],
+            events=list(self._events),
+        )
+
+    def _read_events(self, session: Session) -> None:
+        last = self._events[-1].number if self._events else 0
+        rows = session.scalars(
+            select(Event).where(Event.migration_uuid == self.uuid, Event.id > last).order_by(Event.id)
+        )
+        self._events += [EventView(row.id, row.at, row.host, row.kind, row.text) for row in rows]
+
+    def _steps(self, session: Session, migration: Migration) -> list[StepView]:
+        atoms = {row.name: row for row in session.execute(_atoms(migration.flow_uuid))}
+        views = []
+        for number, step in enumerate(self._shape(session, migration.flow_uuid), 1):
+            host = migration.source_compute if step.where == SOURCE else migration.dest_compute
+            atom = atoms.get(step.name)
+            views.append(StepView(number, step, host, mark_of(atom) if atom else Mark()))
+        return views
+
+    def _shape(self, session: Session, flow_uuid: str) -> list[Step]:
+        if flow_uuid not in self._shapes:
+            meta = session.scalar(select(FlowRow.meta).where(FlowRow.uuid == flow_uuid))
+            if meta is None:
+                return []
+            self._shapes[flow_uuid] = [_step(entry) for entry in meta.get("shape", [])]
+        return self._shapes[flow_uuid]
+
+
+def find(session: Session, name: str) -> Snapshot:
+    """Return a snapshot of the migration that *name* names."""
+    return Reader(moves.find(session, name).uuid).read(session)
+
+
+def _atoms(flow_uuid: str) -> Any:
+    # without the results, which may be long and are nobody's business here
+    columns = (AtomRow.name, AtomRow.state, AtomRow.intention, AtomRow.failure, AtomRow.revert_failure)
+    times = (AtomRow.started_at, AtomRow.finished_at, AtomRow.revert_started_at, AtomRow.revert_finished_at)
+    return select(*columns, *times).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0)
+
+
+def _step(entry: dict[str, Any]) -> Step:
+    # a newer hostler may have stored more of a step than this one knows
+    known = {one.name for one in dataclasses.fields(Step)}
+    return Step.from_dict({key: value for key, value in entry.items() if key in known})
+
+
+def mark_of(atom: Row[Any]) -> Mark:
+    """Return how far one step is."""
+    state = STATES.get(atom.state or "PENDING", PENDING)
+    backward = state in (UNDOING, UNDONE, UNDO_FAILED)
+    started, finished = (
+        (atom.revert_started_at, atom.revert_finished_at) if backward else (atom.started_at, atom.finished_at)
+    )
+    if state in (RUNNING, UNDOING) or (finished and started and finished < started):
+        finished = None
+    return Mark(
+        state=state,
+        started_at=started,
+        finished_at=finished,
+        error=_sentence(atom.failure),
+        undo_error=_sentence(atom.revert_failure) if state == UNDO_FAILED else None,
+    )
+
+
+def _sentence(failure: dict[str, Any] | None) -> str | None:
+    if not failure:
+        return None
+    text = str(failure.get("exception_str") or "").strip()
+    kinds = failure.get("exc_type_names") or ["an error without words"]
+    return text or str(kinds[0])
+
+
+def _file(row: Progress) -> FileView:
+    return FileView(row.name, row.path, row.done_bytes, row.total_bytes, row.rate_bytes_per_s)

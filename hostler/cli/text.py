@@ -1,0 +1,82 @@
+"""How names, sizes and times are written for an operator."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+
+KIB = 1024
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_MINUTE = 60
+_HOUR = 3600
+_FEW = 10  #: below it a number gets a decimal
+
+
+def printable(text: object) -> str:
+    """Return *text* on one line and without a character that a terminal would act upon.
+
+    Names and errors come from domains and guests: whoever may name a domain must not steer the operator's
+    terminal, nor turn the direction of the writing.
+    """
+    return "".join(char if char.isprintable() else _escaped(char) for char in str(text))
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def size(count: int | float) -> str:
+    """Return a number of bytes as ``1.5 GiB``."""
+    amount = float(count)
+    power = 0
+    while abs(amount) >= KIB and power < len(_UNITS) - 1:
+        amount /= KIB
+        power += 1
+    return f"{amount:.1f} {_UNITS[power]}" if power else f"{int(amount)} B"
+
+
+def duration(seconds: float) -> str:
+    """Return ``2.1 s``, ``45 s``, ``3:05`` or ``2:03:05``."""
+    seconds = max(seconds, 0.0)
+    if seconds < _FEW:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, _MINUTE)
+    if whole < _HOUR:
+        return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, _MINUTE)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def local(moment: datetime.datetime) -> datetime.datetime:
+    """Return a moment of the records (UTC without a zone) in the operator's time zone."""
+    return moment.replace(tzinfo=datetime.UTC).astimezone()
+
+
+def clock(moment: datetime.datetime) -> str:
+    """Return the time of day of a moment of the records."""
+    return local(moment).strftime("%H:%M:%S")
+
+
+def stamp(moment: datetime.datetime | None) -> str | None:
+    """Return a moment of the records as ISO 8601 with its zone."""
+    return None if moment is None else moment.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")
+
+
+def command(*words: str, fallback: str | None = None) -> str:
+    """Return a ``hostler`` command that can be pasted into a shell.
+
+    The last word may be anybody's text: *fallback* (a UUID) stands in where it cannot be typed.
+    """
+    *verb, name = words
+    if fallback is not None and not name.isprintable():
+        name = fallback
+    dashes = ["--"] if name.startswith("-") else []
+    return shlex.join(["hostler", *verb, *dashes, name])
+
+
+def cut(text: str, width: int, ellipsis: str = "...") -> str:
+    """Return *text* in at most *width* characters."""
+    return text if len(text) <= width else text[: max(width - len(ellipsis), 0)] + ellipsis[:width]

@@ -1,0 +1,20 @@
+"""``hostler worker``: the process that carries migrations out."""
+
+from __future__ import annotations
+
+import argparse
+
+from hostler.cli.base import Command
+
+
+class RunWorker(Command):
+    """Work for this host until SIGTERM. systemd starts it: see hostler-worker.service."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Run; return the exit code."""
+        from hostler import conf
+        from hostler.jobboard import worker
+
+        settings = self.app.conf()
+        conf.check(settings, worker=True)
+        return worker.run(settings)
