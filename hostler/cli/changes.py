@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hostler.cli.snapshot import EventView, FileView, Snapshot, StepView
-from hostler.cli.text import clock, command, duration, printable, size, stamp
+from hostler.cli.text import clock, command, duration, printable, size, size_of, stamp
 from hostler.flows.graph import FAILED, PENDING, Mark
 
 #: What the steps' own lines say already.
@@ -127,7 +127,7 @@ def file_name(view: FileView) -> str:
 
 def progress(view: FileView) -> str:
     """Return bytes of how many, rate and time left, in words."""
-    words = f"{size(view.done_bytes)} of {size(view.total_bytes)}"
+    words = size_of(view.done_bytes, view.total_bytes)
     if view.left_s == 0:
         return words
     words += f", {size(view.rate_bytes_per_s)}/s"

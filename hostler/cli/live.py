@@ -21,7 +21,6 @@ _MARKS = {
     UNDONE: ("↶", "-", "magenta"),
     UNDO_FAILED: ("‼", "!", "bold red"),
 }
-_WIDE = 72
 _BAR = 20
 _ERROR_LINES = 3
 
@@ -99,13 +98,9 @@ class Picture:
         share = min(view.done_bytes / view.total_bytes, 1.0)
         bar = self._bar(share, min(_BAR, self._console.width // 3))
         name = cut(file_name(view), max(self._console.width // 3, 8), "~")
-        if self._console.width >= _WIDE:
-            text = f"  {name} {bar} {share:4.0%} {progress(view)}"
-            return [Text(text, no_wrap=True, overflow="crop")]
-        return [
-            Text(f"  {name} {bar} {share:4.0%}", no_wrap=True, overflow="crop"),
-            Text(f"    {progress(view)}", no_wrap=True, overflow="crop"),
-        ]
+        parts = [f"  {name} {bar} {share:4.0%}", f"  {progress(view)}"]
+        lines = ["".join(parts)] if len("".join(parts)) < self._console.width else parts
+        return [Text(line, no_wrap=True, overflow="crop") for line in lines]
 
     def _bar(self, share: float, width: int) -> str:
         full, empty = ("#", "-") if self._ascii else ("█", "░")

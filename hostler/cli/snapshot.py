@@ -26,6 +26,12 @@ STATES = {
     "REVERT_FAILURE": UNDO_FAILED,
 }
 
+#: Fields that a snapshot and the record call by the same name.
+_COPIED = (
+    *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "error", "hint", "report"),
+    *("requested_by", "cancel_reason", "created_at", "finished_at"),
+)
+
 #: Exit code for each outcome of a flow.
 EXIT_CODES = {"success": 0, "refused": 3, "reverted": 4, "parked": 5}
 
@@ -177,19 +183,8 @@ class Reader:
             select(Instance.vm_state, Instance.power_state).where(Instance.uuid == migration.instance_uuid)
         ).first()
         self._read_events(session)
-        names = (
-            "migration_type",
-            "status",
-            "phase",
-            "outcome",
-            "error",
-            "hint",
-            "requested_by",
-            "cancel_reason",
-        )
-        names += ("created_at", "finished_at", "report", "uuid", "flow_uuid")
         return Snapshot(
-            **{name: getattr(migration, name) for name in names},
+            **{name: getattr(migration, name) for name in _COPIED},
             server=migration.instance_name,
             server_uuid=migration.instance_uuid,
             flow=migration.flow_name,

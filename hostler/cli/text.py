@@ -9,7 +9,8 @@ KIB = 1024
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE = 60
 _HOUR = 3600
-_FEW = 10  #: below it a number gets a decimal
+_FEW = 10  #: seconds below which tenths matter
+_HUNDRED = 100
 
 
 def printable(text: object) -> str:
@@ -28,11 +29,27 @@ def _escaped(char: str) -> str:
 def size(count: int | float) -> str:
     """Return a number of bytes as ``1.5 GiB``."""
     amount = float(count)
+    power = _power(amount)
+    return f"{_number(amount, power)} {_UNITS[power]}"
+
+
+def size_of(done: int, total: int) -> str:
+    """Return ``1.5 of 4.0 GiB``."""
+    power = _power(total)
+    return f"{_number(done, power)} of {_number(total, power)} {_UNITS[power]}"
+
+
+def _power(amount: float) -> int:
     power = 0
     while abs(amount) >= KIB and power < len(_UNITS) - 1:
         amount /= KIB
         power += 1
-    return f"{amount:.1f} {_UNITS[power]}" if power else f"{int(amount)} B"
+    return power
+
+
+def _number(amount: float, power: int) -> str:
+    scaled = amount / KIB**power
+    return f"{scaled:.1f}" if power and scaled < _HUNDRED else f"{scaled:.0f}"
 
 
 def duration(seconds: float) -> str:
