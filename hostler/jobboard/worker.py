@@ -271,7 +271,7 @@ def run(conf: cfg.ConfigOpts) -> int:
     from hostler.jobboard.assembly import make_drivers  # noqa: PLC0415 - drivers load native libraries
 
     database = Database(conf.database.connection, conf.database.connect_timeout)
-    worker = Worker(conf, database, make_drivers(conf, database))
+    worker = Worker(conf, database, make_drivers(conf))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     try:

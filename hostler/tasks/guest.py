@@ -189,7 +189,7 @@ class SettleGuest(HostTask):
         """Settle it; asked again, nothing changes."""
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
         domain = hypervisor.describe(uuid)
-        hypervisor.unmark(uuid, leg.migration.uuid)
+        hypervisor.remove_mark(uuid, leg.migration.uuid)
         hypervisor.set_autostart(uuid, Inventory.from_dict(inventory).domain.autostart)
         leg.drivers.ports.settle(leg.records, uuid, leg.host)
         with leg.records.transaction() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os.path
 import time
 from collections.abc import Callable, Sequence
@@ -36,11 +37,12 @@ class OpenReceiver(HostTask):
         """Return the paths of the units that will arrive; shared ones that are here already do not."""
         units = Inventory.from_dict(inventory).units
         journal = self.journal(leg)
-        journal.intend("units", paths=[unit.path for unit in leg.drivers.files.missing(units)])
+        journal.intend("units")
+        leg.drivers.files.make_parts(units, leg.migration.instance, leg.migration.uuid)
         entry = journal.get("units")
-        paths: list[str] = list(entry.data["paths"]) if entry else []
+        known = entry.data.get("paths") if entry else None
+        paths: list[str] = known or [unit.path for unit in leg.drivers.files.missing(units)]
         arriving = [unit for unit in units if unit.path in paths]
-        leg.drivers.files.make_parts(arriving, leg.migration.instance, leg.migration.uuid)
         exports = list(exports_of(leg, arriving))
         if exports:
             address = leg.drivers.receiver.open(leg.migration.uuid, exports, _peer(leg))
@@ -48,16 +50,16 @@ class OpenReceiver(HostTask):
                 session.merge(
                     Receiver(migration_uuid=leg.migration.uuid, host=leg.host, address=address.to_dict())
                 )
-        journal.done("units", exports=[export.to_dict() for export in exports])
+        journal.done("units", paths=paths, exports=[export.to_dict() for export in exports])
         return paths
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """End the receiver and remove the part directories; nothing if neither was made."""
         journal = self.journal(leg)
         close_receiver(leg)
-        if entry := journal.get("units"):
-            arriving = [unit for unit in Inventory.from_dict(inventory).units if unit.path in entry.data["paths"]]
-            leg.drivers.files.remove_parts(arriving, leg.migration.instance, leg.migration.uuid)
+        if journal.get("units"):
+            units = Inventory.from_dict(inventory).units
+            leg.drivers.files.remove_parts(units, leg.migration.instance, leg.migration.uuid)
             journal.undone("units")
 
 
@@ -70,7 +72,7 @@ class CopyImages(HostTask):
     where = SOURCE
     default_provides = "digests"
 
-    def execute(self, leg: Leg) -> list[dict[str, Any]]:
+    def execute(self, leg: Leg, inventory: dict[str, Any], arriving: list[str]) -> list[dict[str, Any]]:
         """Return what left, file by file; the receiver has all of it on stable storage."""
         refuse_active(leg)
         with leg.records.transaction() as session:
@@ -78,7 +80,9 @@ class CopyImages(HostTask):
             moves.forget_progress(session, leg.migration.uuid)
         if receiver is None:
             return []
-        address = ReceiverAddress.from_dict(receiver.address)
+        # The destination cannot know where a link of the source leads.
+        exports = exports_of(leg, _arriving(inventory, arriving))
+        address = dataclasses.replace(ReceiverAddress.from_dict(receiver.address), exports=exports)
         progress = ProgressWriter(leg)
         digests = leg.drivers.sender.send(address, progress.note, leg.checkpoint, leg.timeouts.copy_s)
         progress.write()
@@ -169,7 +173,7 @@ def forget_receiver(session: Session, migration: str) -> None:
 def exports_of(leg: Leg, arriving: Sequence[Unit]) -> list[Export]:
     """Return one export for each file of the arriving units, numbered in order."""
     files = leg.drivers.files
-    exports = []
+    exports: list[Export] = []
     for unit in arriving:
         source = files.aside(unit, leg.migration.uuid) if unit.kind is UnitKind.OWN else unit.path
         part = files.part(unit, leg.migration.instance, leg.migration.uuid)

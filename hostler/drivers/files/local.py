@@ -118,3 +118,8 @@ class LocalFiles:
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
         """Rename *unit* back into its part directory; the rule for shared files is in :mod:`.shared`."""
         self._arrival.unplace(unit, instance, migration)
+
+    def absent(self, units: Sequence[Unit]) -> list[str]:
+        """Return which files are not at their final paths."""
+        names = [os.path.join(unit.path, entry.name).rstrip("/") for unit in units for entry in unit.files]
+        return [f"{self._place.host} has no file {name}" for name in names if not self._place.at(name).is_file()]

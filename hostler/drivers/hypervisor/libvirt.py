@@ -13,6 +13,8 @@ from typing import Any
 
 import libvirt
 
+from oslo_config import cfg
+
 from hostler import errors
 from hostler.drivers.hypervisor import (
     DomainListener,
@@ -298,6 +300,11 @@ class LibvirtHypervisor:
 
     def _stop_failure(self, uuid: str) -> Any:
         return self._failure(errors.InstancePowerOffFailure, instance=uuid)
+
+
+def from_conf(conf: cfg.ConfigOpts) -> LibvirtHypervisor:
+    """Return the driver of this host's libvirt."""
+    return LibvirtHypervisor(conf.libvirt.uri, instances_path=conf.instances_path, host=conf.host)
 
 
 def _active(domain: Any) -> bool:

@@ -1,0 +1,34 @@
+"""The driver ``nbd``: nbdkit takes the images on the destination, libnbd sends them from the source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from oslo_config import cfg
+
+from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier, tls
+from hostler.drivers.images.receiver import NbdReceiver
+from hostler.drivers.images.sender import NbdSender
+from hostler.drivers.images.verifier import DiskVerifier
+
+
+class Images(NamedTuple):
+    """The three ends of a copy."""
+
+    receiver: ImageReceiver
+    sender: ImageSender
+    verifier: ImageVerifier
+
+
+def from_conf(conf: cfg.ConfigOpts) -> Images:
+    """Return the ends of the copies of this host."""
+    state, run = Path(conf.state_path, "images"), Path(conf.run_path, "images")
+    for directory in (state, run):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tls.prepare_environment(run)
+    address = conf.migration_inbound_addr or conf.my_ip
+    ports = (conf.images.port_first, conf.images.port_last)
+    return Images(
+        NbdReceiver(state, run, address, ports), NbdSender(run, conf.images.connections), DiskVerifier(state)
+    )
