@@ -13,12 +13,17 @@ from hostler.tasks.base import Drivers
 
 def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     """Return the drivers that *conf* names; an unknown name is :class:`~hostler.errors.BadConfiguration`."""
-    made = {kind: drivers.load(kind, conf.drivers[kind])(conf) for kind in drivers.KINDS}
+    # The images come first: they say which cipher GnuTLS prefers before libvirt loads it.
+    kinds = ("images", *(kind for kind in drivers.KINDS if kind != "images"))
+    made = {kind: drivers.load(kind, conf.drivers[kind])(conf) for kind in kinds}
     hypervisor: Hypervisor = made["hypervisor"]
     receiver, sender, verifier = made["images"]
+    files = LocalFiles(
+        conf.instances_path, host=conf.host, in_use=lambda path: _is_used(files, hypervisor, path)
+    )
     return Drivers(
         hypervisor=hypervisor,
-        files=LocalFiles(conf.instances_path, host=conf.host, in_use=lambda path: uses(hypervisor, path)),
+        files=files,
         receiver=receiver,
         sender=sender,
         verifier=verifier,
@@ -29,15 +34,10 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     )
 
 
-def uses(hypervisor: Hypervisor, path: str) -> bool:
-    """Tell whether a domain of this host may use *path*; one that cannot be asked is taken to."""
+def _is_used(files: LocalFiles, hypervisor: Hypervisor, path: str) -> bool:
+    """Tell whether a server of this host may use *path*; where libvirt cannot be asked, one may."""
     try:
         domains = [hypervisor.describe(summary.uuid) for summary in hypervisor.list_domains()]
     except HostlerError:
         return True
-    named = {
-        name
-        for domain in domains
-        for name in (*domain.boot_files, *(p for disk in domain.disks for p in (disk.path, *disk.backing)))
-    }
-    return path in named
+    return bool(files.users(path, domains))

@@ -7,12 +7,14 @@ import platform
 from collections.abc import Callable, Sequence
 
 from hostler.drivers.files import Digest
+from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.room import Room, missing
 from hostler.drivers.files.survey import Survey
+from hostler.drivers.files.uses import Uses
 from hostler.objects import Domain, Unit, UnitKind
 
 
@@ -123,3 +125,7 @@ class LocalFiles:
         """Return which files are not at their final paths."""
         names = [os.path.join(unit.path, entry.name).rstrip("/") for unit in units for entry in unit.files]
         return [f"{self._place.host} has no file {name}" for name in names if not self._place.at(name).is_file()]
+
+    def users(self, path: str, domains: Sequence[Domain]) -> list[str]:
+        """Return the servers among *domains* that use the file at *path*, also as a backing file."""
+        return [use.server for use in Uses(self._place, domains, Chains(self._place.at)).of(path)]

@@ -102,12 +102,6 @@ class Hypervisor(Protocol):
     def mark(self, xml: str, migration: str | None) -> str:
         """Return *xml* with ``<hostler:migration>`` in its metadata set to *migration*, or removed for None."""
 
-    def remove_mark(self, uuid: str, migration: str) -> None:
-        """Remove the mark of *migration* from the domain, its definition and, if it runs, its live state.
-
-        Nothing if it has none; another migration's mark is :class:`hostler.errors.ForeignObject`.
-        """
-
     def relocate(self, xml: str, ports: dict[str, str]) -> str:
         """Return *xml* with each ``<interface>`` source renamed as *ports* (``network:a`` -> ``network:b``) says."""
 
