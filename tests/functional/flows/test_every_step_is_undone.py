@@ -1,0 +1,81 @@
+"""Whatever step fails, before or after its effect: the server runs where it ran, and nothing else is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostler.errors import MigrationError
+from hostler.flows import shape_of
+from tests.support.world import World, failing, step
+
+STEPS = [one.name for one in shape_of("cold_migration")]
+HAND_OVER = STEPS.index("HandOver")
+
+
+@pytest.mark.parametrize("layout", ["dir", "flat"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", STEPS[:HAND_OVER])
+def test_a_failing_step_leaves_the_server_running_on_the_source(
+    world: World, name: str, when: str, layout: str
+) -> None:
+    server = world.add_server(layout=layout)
+    before = world.look()
+    with failing(step("cold_migration", name), MigrationError("on purpose"), when=when):
+        migration = world.migrate("web1")
+    assert (migration.status, migration.phase, migration.outcome) == ("error", "closed", "reverted")
+    assert migration.error == "on purpose"
+    assert world.look() == before
+    assert world.hosts["kvm1"].hypervisor.power_state(server).active
+    assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
+
+
+def test_a_refused_hand_over_leaves_the_server_on_the_source(world: World) -> None:
+    server = world.add_server()
+    before = world.look()
+    with failing(step("cold_migration", "HandOver"), MigrationError("the CAS lost"), when="before"):
+        migration = world.migrate("web1")
+    assert migration.outcome == "reverted"
+    assert world.look() == before
+    assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
+
+
+def test_an_error_after_the_hand_over_is_parked_and_never_undone(world: World) -> None:
+    server = world.add_server()
+    with failing(step("cold_migration", "HandOver"), MigrationError("too late"), when="after"):
+        migration = world.migrate("web1")
+    assert (migration.phase, migration.outcome) == ("parked", "parked")
+    assert world.instance(server).host == "kvm2"
+    assert not world.hosts["kvm1"].hypervisor.exists(server)
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("layout", ["dir", "flat"])
+def test_a_server_moves_and_is_confirmed(world: World, layout: str, running: bool) -> None:
+    server = world.add_server(layout=layout, running=running)
+    kvm1, kvm2 = world.hosts["kvm1"], world.hosts["kvm2"]
+    before = kvm1.hypervisor.describe(server)
+    contents = {disk.path: kvm1.at(disk.path).read_bytes() for disk in before.disks}
+    migration = world.migrate("web1")
+    assert (migration.status, migration.outcome, migration.error) == ("finished", "success", None)
+    assert {path: kvm2.at(path).read_bytes() for path in contents} == contents
+    assert kvm2.hypervisor.power_state(server).active is running
+    assert kvm2.hypervisor.booted.get(server, 0) == int(running)
+    assert not kvm1.hypervisor.exists(server)
+    assert not kvm2.hypervisor.describe(server).autostart
+
+    world.client.confirm("web1", requested_by="tester")
+    world.run()
+    migration = world.migration(migration.uuid)
+    assert (migration.status, migration.outcome, migration.error) == ("confirmed", "success", None)
+    after = kvm2.hypervisor.describe(server)
+    assert after.autostart
+    assert after.migration is None
+    left = [name for name in kvm1.tree() if "web1" in name or server in name or "resize" in name]
+    assert left == []
+    assert not [name for name in kvm2.tree() if name.endswith(".part")]
+    instance = world.instance(server)
+    assert (instance.host, instance.vm_state, instance.task_state) == (
+        "kvm2",
+        "active" if running else "stopped",
+        None,
+    )

@@ -1,0 +1,279 @@
+"""Two hosts in one process: fake guests on real files, real records, real boards, and the real flow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from hostler import conf as settings
+from hostler import flows
+from hostler.drivers.claims.records import RecordsClaims
+from hostler.drivers.files.local import LocalFiles
+from hostler.drivers.hypervisor.fake import FakeHypervisor, under
+from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
+from hostler.drivers.notifications.fake import FakeNotifications
+from hostler.drivers.ports.libvirt import LibvirtPorts
+from hostler.drivers.volumes.fake import FakeVolumes
+from hostler.errors import Interrupted
+from hostler.jobboard.adoption import Adoption
+from hostler.jobboard.board import Board
+from hostler.jobboard.client import Client
+from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.tether import Tether
+from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.records import hosts
+from hostler.records.database import Database
+from hostler.records.models import Base, Binding, Claim, Instance, JournalEntry, Migration, Receiver
+from hostler.tasks.base import Drivers, HostTask, Timeouts
+
+INSTANCES = "/var/lib/libvirt/instances"
+POOL = "/var/lib/libvirt/images"
+PORT_MAC = "52:54:00:00:00:01"
+
+DOMAIN = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <metadata><note xmlns='urn:test'>kept</note></metadata>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices>
+    {disks}
+    <disk type='network'><driver name='qemu' type='raw'/>
+      <source protocol='nbd' name='data'><host name='10.0.0.9' port='10809'/></source>
+      <target dev='vdx' bus='virtio'/></disk>
+    <interface type='bridge'><mac address='{mac}'/><source bridge='br0'/><model type='virtio'/></interface>
+  </devices>
+</domain>
+"""
+
+DISK = """<disk type='file' device='disk'><driver name='qemu' type='{format}'/>
+      <source file='{path}'/><target dev='vd{letter}' bus='virtio'/></disk>"""
+
+
+@dataclass
+class FakeHost:
+    """One host: its disk, its guests, its drivers."""
+
+    name: str
+    address: str
+    root: Path
+    hypervisor: FakeHypervisor
+    receiver: FakeReceiver
+    sender: FakeSender
+    volumes: Any
+    notifications: Any
+    drivers: Drivers
+    state_path: str
+
+    def at(self, path: str) -> Path:
+        """Where a path of this host really lies."""
+        return under(self.root, path)
+
+    def tree(self) -> dict[str, tuple[object, ...]]:
+        """What lies on its disk: kind, mode, contents."""
+        found: dict[str, tuple[object, ...]] = {}
+        for path in sorted(self.root.rglob("*")):
+            status = path.lstat()
+            contents = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path.relative_to(self.root))] = (oct(status.st_mode), contents)
+        return found
+
+
+class World:
+    """Two hosts, and who moves what between them."""
+
+    def __init__(self, directory: Path, zookeeper_hosts: str, database_url: str) -> None:
+        self.directory = directory
+        self.conf = settings.load(["/dev/null"])
+        self.conf.set_override("connection", database_url, "database")
+        self.conf.set_override("hosts", zookeeper_hosts.split(","), "zookeeper")
+        self.conf.set_override("root", f"/test-{uuid.uuid4().hex[:8]}", "zookeeper")
+        self.database = Database(database_url)
+        self.database.upgrade()
+        self.board = Board(connect(self.conf), self.conf.zookeeper.root)
+        self.client = Client(self.conf)
+        self.hosts = {name: self._host(name, f"10.0.0.{n}") for n, name in enumerate(("kvm1", "kvm2"), 1)}
+        self.board.ensure(*self.hosts)
+        for host in self.hosts.values():
+            self._report(host)
+            self.board.client.create(self.board.path("workers", host.name), b"{}", ephemeral=True)
+
+    def close(self) -> None:
+        self.client.close()
+        disconnect(self.board.client)
+        self.database.close()
+
+    # -- servers ------------------------------------------------------------------------------------------
+
+    def add_server(self, name: str = "web1", *, layout: str = "dir", running: bool = True) -> str:
+        """Make a server on kvm1 with a root disk over a base image, and a raw disk with holes."""
+        host, number = self.hosts["kvm1"], str(uuid.uuid4())
+        directory = f"{INSTANCES}/{number}" if layout == "dir" else POOL
+        root_disk, data_disk = f"{directory}/{name}.qcow2", f"{directory}/{name}-data.raw"
+        base = f"{POOL}/base.raw"
+        for path in (root_disk, base):
+            host.at(path).parent.mkdir(parents=True, exist_ok=True)
+        host.at(base).write_bytes(b"base" * 5000)
+        command = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "raw"]
+        subprocess.run([*command, str(host.at(root_disk)), "8M"], check=True)
+        with host.at(data_disk).open("wb") as file:
+            file.truncate(12 << 20)
+            os.pwrite(file.fileno(), os.urandom(100_000), 5 << 20)
+        disks = DISK.format(format="qcow2", path=root_disk, letter="a")
+        disks += DISK.format(format="raw", path=data_disk, letter="b")
+        host.hypervisor.define(DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True)
+        if running:
+            host.hypervisor.start(number)
+        Adoption(self.database, host.hypervisor, host.name).run()
+        return number
+
+    # -- migrating ----------------------------------------------------------------------------------------
+
+    def migrate(self, server: str, dest: str = "kvm2") -> Migration:
+        """Ask for a migration and carry it through; return its record."""
+        number = self.client.migrate(server, dest, requested_by="tester")
+        self.run()
+        return self.migration(number)
+
+    def run(self) -> list[tuple[str, End]]:
+        """Let the hosts take turns until no board has a job that can be had."""
+        ends = []
+        while jobs := [(host, job) for host in self.hosts for job in self.board.jobs(host)]:
+            for host, job in jobs:
+                ends.append((host, self.leg(host, job)))
+        return ends
+
+    def leg(self, host: str, migration: str) -> End:
+        """Let one host take its turn; an interruption gives the job back, as a worker would, and is raised."""
+        claim = self.board.claim(host, migration)
+        assert claim is not None
+        one = self.hosts[host]
+        timeouts = Timeouts(shutdown_s=0.5, shutdown_retry_s=0.1, guest_start_s=1, copy_s=1)
+        leg = MigrationLeg(claim, self.board, self.database, one.drivers, timeouts, one.state_path, Tether())
+        try:
+            return leg.run()
+        except Interrupted:
+            self.board.abandon(claim, counts=False)
+            raise
+
+    def migration(self, number: str) -> Migration:
+        with self.database.reading() as session:
+            found = session.get(Migration, number)
+            assert found is not None
+            return found
+
+    def instance(self, number: str) -> Instance:
+        with self.database.reading() as session:
+            found = session.get(Instance, number)
+            assert found is not None
+            return found
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def look(self) -> dict[str, Any]:
+        """Return all that a migration could change, but for the history."""
+        state: dict[str, Any] = {}
+        for name, host in self.hosts.items():
+            domains = (host.hypervisor.describe(one.uuid) for one in host.hypervisor.list_domains())
+            state[name] = {
+                "files": host.tree(),
+                "domains": {domain.uuid: domain.to_dict() for domain in domains},
+                "volumes": host.volumes.connected(),
+                "receivers": host.receiver.open_migrations(),
+            }
+        with self.database.reading() as session:
+            for model in (Claim, Binding, Receiver, JournalEntry):
+                state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
+            instances = session.scalars(select(Instance))
+            state["instances"] = {
+                one.uuid: (one.host, one.vm_state, one.task_state, one.power_state) for one in instances
+            }
+        state["held"] = self.board.held_instances()
+        state["boards"] = {host: self.board.jobs(host) for host in self.hosts}
+        return state
+
+    # -- underneath ---------------------------------------------------------------------------------------
+
+    def _host(self, name: str, address: str) -> FakeHost:
+        home = self.directory / name
+        root, private = home / "root", home / "private"
+        for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/run/lock"):
+            under(root, path).mkdir(parents=True)
+        hypervisor = FakeHypervisor(name, root=root)
+        hypervisor.bridges.add("br0")
+        network = self.directory / "network"
+        receiver = FakeReceiver(private / "state", private / "run", address, (21000, 21010), network=network)
+        sender = FakeSender(network=network, address=address)
+        volumes, notifications = FakeVolumes(), FakeNotifications()
+        drivers = Drivers(
+            hypervisor=hypervisor,
+            files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
+            receiver=receiver,
+            sender=sender,
+            verifier=FakeVerifier(private / "state"),
+            volumes=volumes,
+            ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}),
+            claims=RecordsClaims(),
+            notifications=notifications,
+        )
+        state_path = str(root / "var/lib/hostler")
+        return FakeHost(
+            name, address, root, hypervisor, receiver, sender, volumes, notifications, drivers, state_path
+        )
+
+    def _report(self, host: FakeHost) -> None:
+        with self.database.transaction() as session:
+            hosts.report(
+                session,
+                host.name,
+                address=host.address,
+                resources=host.hypervisor.resources(),
+                worker_version="0",
+                cpu_allocation_ratio=4.0,
+                ram_allocation_ratio=1.0,
+                disk_allocation_ratio=1.0,
+                reserved_host_memory_mb=0,
+            )
+
+
+def step(flow: str, name: str) -> HostTask:
+    """Return the step itself: every leg of this process runs that object."""
+    return next(task for task in flows.make(flow) if task.name == name)
+
+
+@contextmanager
+def failing(task: HostTask, error: BaseException, *, when: str, method: str = "execute") -> Iterator[None]:
+    """Let *task* raise *error* once, *when* is ``before`` or ``after`` its effect."""
+    real = getattr(task, method)
+    calls = 0
+
+    def broken(**arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1 and when == "before":
+            raise error
+        result = real(**arguments)
+        if calls == 1 and when == "after":
+            raise error
+        return result
+
+    setattr(task, method, broken)
+    try:
+        yield
+    finally:
+        delattr(task, method)
+
+
+def _columns(row: Base) -> tuple[tuple[str, str], ...]:
+    return tuple((column.name, str(getattr(row, column.name))) for column in row.__table__.columns)
