@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import false, or_, select, update
+from sqlalchemy import and_, false, or_, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import AmbiguousName, InstanceNotFound, UnexpectedTaskStateError
@@ -14,6 +14,8 @@ from hostler.records.models import Instance, Migration, now
 
 #: Phases of a migration in which the server's record belongs to it.
 UNDER_WAY = ("posting", "open", "parked")
+#: The migration is finished and waits to be confirmed.
+UNCONFIRMED = and_(Migration.phase == "closed", Migration.status.in_(("finished", "confirming")))
 
 
 def find(session: Session, name: str) -> Instance:
@@ -80,15 +82,7 @@ def migration_under_way(session: Session, uuid: str) -> Migration | None:
 
 def unconfirmed_migration(session: Session, uuid: str) -> Migration | None:
     """Return the migration that is finished and waits to be confirmed."""
-    return session.scalar(
-        select(Migration)
-        .where(
-            Migration.instance_uuid == uuid,
-            Migration.phase == "closed",
-            Migration.status.in_(("finished", "confirming")),
-        )
-        .limit(1)
-    )
+    return session.scalar(select(Migration).where(Migration.instance_uuid == uuid, UNCONFIRMED).limit(1))
 
 
 def vm_state_of(power_state: PowerState) -> str:
