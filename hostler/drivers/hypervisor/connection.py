@@ -111,7 +111,7 @@ class Connection:
             raise failure(reason) from error
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """Call *listener* with the UUID of each domain that changes, and with ``""`` after each connect."""
+        """Call *listener* with the UUID of each domain that changes, with ``""`` now and at each connect."""
         with self._lock:
             self._listeners.append(listener)
             if self._dispatcher is None:
@@ -119,7 +119,8 @@ class Connection:
                     target=self._dispatch, name="libvirt-listeners", daemon=True
                 )
                 self._dispatcher.start()
-                self._queue.put(None)  # events come only from an open connection
+            # events come only from an open connection, and opening it tells everybody
+            self._queue.put(None if self._connection is None else "")
 
     def close(self) -> None:
         """Let go of the connection and end the thread of the listeners."""

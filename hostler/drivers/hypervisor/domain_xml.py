@@ -22,6 +22,9 @@ MARK_TAG = f"{{{MARK_NAMESPACE}}}migration"
 #: Where libvirt keeps the state of emulated TPMs, one directory per domain UUID.
 TPM_STATE_BASE = "/var/lib/libvirt/swtpm"
 
+#: Where libvirt keeps UEFI variables that the XML names no file for: ``<name>_VARS.fd``.
+NVRAM_BASE = "/var/lib/libvirt/qemu/nvram"
+
 #: Resolves (pool, volume) to the path of a regular file; None if that is not what it is.
 VolumeResolver = Callable[[str, str], str | None]
 
@@ -194,6 +197,17 @@ def _nvram(root: Element) -> str | None:
     if source is not None:
         return source.get("file")
     return (nvram.text or "").strip() or None
+
+
+def unnamed_nvram(domain: Domain) -> str | None:
+    """Return the file of UEFI variables that libvirt uses where the definition names none.
+
+    With ``<os firmware='efi'>`` libvirt before 9.2 chooses at each start, and tells in the live XML only.
+    """
+    os = parse(domain.xml).find("os")
+    if domain.nvram is not None or os is None or os.get("firmware") != "efi" or os.find("loader") is not None:
+        return None
+    return f"{NVRAM_BASE}/{domain.name}_VARS.fd"
 
 
 def _tpm_state(root: Element) -> str | None:

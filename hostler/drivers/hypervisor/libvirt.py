@@ -99,6 +99,7 @@ class LibvirtHypervisor:
                 persistent=bool(domain.isPersistent()),
                 autostart=bool(domain.autostart()),
                 snapshots=snapshots,
+                nvram=runtime.nvram(domain, read),
                 obstacles=[*read.obstacles, *more],
             )
 
@@ -205,6 +206,8 @@ class LibvirtHypervisor:
             if domain is None:
                 return
             self._refuse_active(domain, uuid)
+            if domain.listAllCheckpoints(0):  # libvirt 9.0 forgets them without being told to
+                raise errors.DomainChanged(instance=uuid, what="it has checkpoints, which would be lost")
             xml, snapshots = runtime.defined_xml(domain), runtime.snapshots(domain)
             autostart = bool(domain.autostart())
             domain.undefineFlags(runtime.undefine_flags(connection, domain_xml.read_domain(xml)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -88,8 +89,7 @@ def define(connection: Any, xml: str, snapshots: Sequence[Snapshot], autostart: 
 def undefine_flags(connection: Any, domain: Domain) -> int:
     """Return how to undefine *domain* so that nothing but metadata is lost.
 
-    Without MANAGED_SAVE and CHECKPOINTS_METADATA libvirt refuses where there is either: both are obstacles,
-    so one that is there now was made behind our back.
+    Without MANAGED_SAVE libvirt refuses where there is such an image.
     """
     flags = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
     if keeps_tpm(connection):
@@ -99,6 +99,16 @@ def undefine_flags(connection: Any, domain: Domain) -> int:
             instance=domain.uuid, what="it has a TPM, whose state libvirt would remove"
         )
     return int(flags)
+
+
+def nvram(domain: Any, read: Domain) -> str | None:
+    """Return the file of the UEFI variables; None if the guest has none, or none yet."""
+    path = domain_xml.unnamed_nvram(read)
+    if path is None:
+        return read.nvram
+    if domain.isActive():
+        return domain_xml.read_domain(domain.XMLDesc(0)).nvram
+    return path if Path(path).exists() else None
 
 
 def keeps_tpm(connection: Any) -> bool:

@@ -1,0 +1,296 @@
+"""What only a real libvirt can show: races, reconnects, snapshots, UEFI variables, pools."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from hostler import errors
+from hostler.drivers.hypervisor.connection import Connection
+from hostler.drivers.hypervisor.libvirt import LibvirtHypervisor
+from hostler.objects import PowerState
+
+from .conftest import World, disk_xml
+
+pytestmark = pytest.mark.lab
+
+QEMU = "/usr/bin/qemu-system-x86_64"
+
+
+@pytest.fixture
+def raw(real: World) -> Any:
+    """A second connection: the administrator's virsh."""
+    assert real.server is not None
+    connection = libvirt.open(real.server.uri)
+    yield connection
+    connection.close()
+
+
+def qcow2(world: World, name: str) -> Path:
+    """Make an empty qcow2 image."""
+    path = world.images / name
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M"], check=True)
+    return path
+
+
+def test_internal_snapshots_survive_undefine_and_define(real: World, raw: Any) -> None:
+    path = qcow2(real, "snap.qcow2")
+    real.hypervisor.define(real.xml(disk_xml(path)))
+    domain = raw.lookupByUUIDString(real.uuid)
+    for name in ("zebra", "ant", "mole"):
+        domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
+    domain.revertToSnapshot(domain.snapshotLookupByName("ant"))
+    before = real.hypervisor.describe(real.uuid)
+    assert [(each.name, each.current) for each in before.snapshots] == [
+        ("zebra", False), ("ant", True), ("mole", False),
+    ]  # fmt: skip
+    assert before.obstacles == []
+    real.hypervisor.undefine(real.uuid)
+    listed = subprocess.run(
+        ["qemu-img", "snapshot", "-l", str(path)], check=True, capture_output=True, text=True
+    )
+    assert all(name in listed.stdout for name in ("zebra", "ant", "mole"))
+    for _ in range(2):
+        real.hypervisor.define(before.xml, before.snapshots, before.autostart)
+        assert real.hypervisor.describe(real.uuid) == before
+    domain = raw.lookupByUUIDString(real.uuid)
+    domain.revertToSnapshot(domain.snapshotLookupByName("mole"))
+
+
+def test_a_guest_with_snapshots_becomes_persistent_while_it_is_paused(real: World, raw: Any) -> None:
+    real.hypervisor.define(real.xml(disk_xml(qcow2(real, "snap2.qcow2"))))
+    raw.lookupByUUIDString(real.uuid).snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>")
+    domain = real.hypervisor.describe(real.uuid)
+    real.hypervisor.undefine(real.uuid)
+    xml = real.hypervisor.mark(domain.xml, real.migration)
+    real.hypervisor.create_paused(xml)
+    real.hypervisor.define(xml, domain.snapshots)
+    after = real.hypervisor.describe(real.uuid)
+    assert [(each.name, each.current) for each in after.snapshots] == [("one", True)]
+    real.hypervisor.resume(real.uuid)
+    assert real.hypervisor.power_state(real.uuid) is PowerState.RUNNING
+
+
+def test_an_external_snapshot_and_a_checkpoint_are_obstacles(real: World, raw: Any) -> None:
+    real.hypervisor.define(real.xml(disk_xml(qcow2(real, "ext.qcow2"))))
+    domain = raw.lookupByUUIDString(real.uuid)
+    domain.create()
+    domain.checkpointCreateXML("<domaincheckpoint><name>mon</name></domaincheckpoint>")
+    assert real.hypervisor.describe(real.uuid).obstacles == ["checkpoint 'mon' would be lost: remove it"]
+    domain.destroy()
+    with pytest.raises(errors.DomainChanged, match="checkpoint"):
+        real.hypervisor.undefine(real.uuid)
+    domain.checkpointLookupByName("mon").delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+    domain.create()
+    domain.snapshotCreateXML(
+        "<domainsnapshot><name>tue</name></domainsnapshot>", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    )
+    described = real.hypervisor.describe(real.uuid)
+    assert described.obstacles == ["snapshot 'tue' is external: not supported"]
+    assert described.snapshots[0].external
+
+
+def test_a_managed_save_image_is_an_obstacle_and_is_never_removed(real: World, raw: Any) -> None:
+    real.hypervisor.define(real.xml())
+    domain = raw.lookupByUUIDString(real.uuid)
+    domain.create()
+    domain.managedSave()
+    (sentence,) = real.hypervisor.describe(real.uuid).obstacles
+    assert "managed save" in sentence
+    with pytest.raises(errors.DomainChanged, match="managed save"):
+        real.hypervisor.undefine(real.uuid)
+    assert domain.hasManagedSaveImage(0)
+
+
+def test_a_guest_started_while_it_is_undefined_keeps_its_definition(real: World, raw: Any) -> None:
+    """libvirt undefines a running domain without complaint and leaves it running, transient."""
+
+    class Raced(LibvirtHypervisor):
+        def _refuse_active(self, domain: Any, uuid: str) -> None:
+            super()._refuse_active(domain, uuid)
+            raw.lookupByUUIDString(uuid).create()
+
+    assert real.server is not None
+    real.hypervisor.define(real.xml(), autostart=True)
+    before = real.hypervisor.describe(real.uuid)
+    raced = Raced(host="kvm1", connection=Connection(real.server.uri))
+    with pytest.raises(errors.InstanceIsActive):
+        raced.undefine(real.uuid)
+    raced.close()
+    real.hypervisor.destroy(real.uuid)
+    assert real.hypervisor.describe(real.uuid) == before
+
+
+def test_uefi_variables_stay_when_the_domain_goes(real: World) -> None:
+    nvram = real.images / "web1_VARS.fd"
+    nvram.write_bytes(b"variables")
+    code = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+    os = (
+        "<type arch='x86_64' machine='q35'>hvm</type>"
+        f"<loader readonly='yes' type='pflash'>{code}</loader>"
+        f"<nvram>{nvram}</nvram>"
+    )
+    real.hypervisor.define(real.xml(os=os))
+    domain = real.hypervisor.describe(real.uuid)
+    assert (domain.nvram, domain.firmware) == (str(nvram), [code])
+    real.hypervisor.undefine(real.uuid)
+    assert nvram.read_bytes() == b"variables"
+    assert real.hypervisor.destination_problems(domain, {}) == []
+
+
+def test_firmware_chosen_by_libvirt_is_seen(real: World) -> None:
+    real.hypervisor.define(
+        real.xml(os="<type arch='x86_64' machine='q35'>hvm</type>").replace("<os>", "<os firmware='efi'>")
+    )
+    domain = real.hypervisor.describe(real.uuid)
+    assert domain.nvram is not None
+    real.hypervisor.undefine(real.uuid)
+    assert real.hypervisor.destination_problems(domain, {}) == []
+    real.hypervisor.define(domain.xml)
+    assert real.hypervisor.describe(real.uuid) == domain
+
+
+def test_the_state_of_a_tpm_stays_when_the_domain_goes(real: World) -> None:
+    assert real.server is not None
+    real.hypervisor.define(real.xml("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"))
+    domain = real.hypervisor.describe(real.uuid)
+    assert domain.tpm_state == f"/var/lib/libvirt/swtpm/{real.uuid}"
+    state = real.server.home / "lib" / "swtpm" / real.uuid / "tpm2"
+    state.mkdir(parents=True)
+    (state / "tpm2-00.permall").write_bytes(b"secrets")
+    real.hypervisor.undefine(real.uuid)
+    assert (state / "tpm2-00.permall").read_bytes() == b"secrets"
+    assert real.hypervisor.destination_problems(domain, {}) == []
+
+
+def test_a_volume_of_a_pool_is_a_file_that_may_arrive_behind_libvirts_back(real: World, raw: Any) -> None:
+    folder = real.images / "pool"
+    folder.mkdir(exist_ok=True)
+    pool = raw.storagePoolCreateXML(
+        f"<pool type='dir'><name>p1</name><target><path>{folder}</path></target></pool>"
+    )
+    disk = "<disk type='volume'><source pool='p1' volume='a.qcow2'/><target dev='vdb' bus='virtio'/></disk>"
+    xml = real.xml(disk, mark=real.migration)
+    real.hypervisor.define(xml)
+    (sentence,) = real.hypervisor.describe(real.uuid).obstacles
+    assert sentence == "disk vdb is volume 'a.qcow2' of pool 'p1', which is no file that this host knows"
+    real.hypervisor.undefine(real.uuid)
+    subprocess.run(["qemu-img", "create", "-q", str(folder / "a.qcow2"), "1M"], check=True)
+    real.hypervisor.create_paused(xml)
+    assert [each.path for each in real.hypervisor.describe(real.uuid).disks] == [str(folder / "a.qcow2")]
+    real.hypervisor.destroy(real.uuid)
+    pool.destroy()
+
+
+def test_a_job_of_somebody_keeps_the_domain_busy(real: World, raw: Any) -> None:
+    real.hypervisor.define(real.xml())
+    real.hypervisor.start(real.uuid)
+    assert not real.hypervisor.busy(real.uuid)
+    domain = raw.lookupByUUIDString(real.uuid)
+    domain.migrateSetMaxSpeed(1)  # also of a dump
+    dump = threading.Thread(
+        target=lambda: _quietly(domain.coreDump, str(real.images / "dump"), libvirt.VIR_DUMP_LIVE)
+    )
+    dump.start()
+    deadline = time.monotonic() + 10
+    while not real.hypervisor.busy(real.uuid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert real.hypervisor.busy(real.uuid)
+    assert any("a job is active" in each for each in real.hypervisor.describe(real.uuid).obstacles)
+    domain.abortJob()
+    dump.join()
+    assert not real.hypervisor.busy(real.uuid)
+
+
+def _quietly(call: Any, *args: object) -> None:
+    try:
+        call(*args)
+    except libvirt.libvirtError:
+        pass
+
+
+def test_a_cpu_that_the_host_has_not_is_a_problem(real: World) -> None:
+    cpu = (
+        "<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>Skylake-Server</model></cpu>"
+    )
+    for mode, wrong in (
+        (cpu, "CPU model Skylake-Server asks for features that this host has not: "),
+        (cpu.replace("full", "none"), ""),
+        (cpu.replace("Skylake-Server", "Conroe"), ""),
+        ("<cpu mode='host-model'/>", ""),
+        ("<cpu mode='maximum'/>", ""),
+    ):
+        real.hypervisor.define(real.xml().replace("<features>", f"{mode}<features>"))
+        domain = real.hypervisor.describe(real.uuid)
+        real.hypervisor.undefine(real.uuid)
+        problems = "".join(real.hypervisor.destination_problems(domain, {}))
+        assert problems.startswith(wrong), mode
+        assert bool(problems) == bool(wrong), problems
+
+
+def test_missing_secrets_and_emulators_are_problems(real: World) -> None:
+    disk = (
+        "<disk type='network'><auth username='u'><secret type='ceph' usage='pool key'/></auth>"
+        "<source protocol='rbd' name='p/i'><host name='10.0.0.1' port='6789'/></source><target dev='vda'/></disk>"
+    )
+    real.hypervisor.define(real.xml(disk))
+    domain = real.hypervisor.describe(real.uuid)
+    real.hypervisor.undefine(real.uuid)
+    problems = real.hypervisor.destination_problems(domain, {})
+    assert problems == ["libvirt has no secret pool key, which a device needs"]
+
+
+def test_networks_and_bridges_are_named(real: World, raw: Any) -> None:
+    assert isinstance(real.hypervisor, LibvirtHypervisor)
+    network = raw.networkDefineXML("<network><name>isolated</name><bridge name='virbr9'/></network>")
+    assert real.hypervisor.network_names() == {"isolated": False}
+    network.undefine()
+    assert real.hypervisor.bridge_exists("lo")
+    assert not real.hypervisor.bridge_exists("no-such-bridge")
+    assert not real.hypervisor.bridge_exists("../net/lo")
+
+
+def test_a_libvirtd_that_comes_back_is_found_again(real: World) -> None:
+    assert real.server is not None
+    again, changed = threading.Event(), threading.Event()
+    real.hypervisor.define(real.xml())
+    real.hypervisor.start(real.uuid)
+    real.hypervisor.listen(lambda uuid: (changed if uuid else again).set())
+    assert again.wait(10)
+    again.clear()
+    real.server.hold()
+    began = time.monotonic()
+    with pytest.raises(errors.ServerUnreachable, match="libvirt does not answer at qemu"):
+        real.hypervisor.exists(real.uuid)
+    assert time.monotonic() - began < 15
+    assert real.hypervisor.qemu_pids(real.uuid)
+    real.server.release()
+    assert again.wait(15)
+    assert real.hypervisor.power_state(real.uuid) is PowerState.RUNNING
+    changed.clear()
+    real.hypervisor.destroy(real.uuid)
+    assert changed.wait(10)
+
+
+def test_a_libvirtd_that_hangs_keeps_nobody_for_ever(real: World) -> None:
+    assert real.server is not None
+    real.hypervisor.define(real.xml())
+    real.server.signal_libvirtd(signal.SIGSTOP)
+    try:
+        for _ in range(
+            2
+        ):  # the open connection is given up by its keepalives, the new one by our own patience
+            began = time.monotonic()
+            with pytest.raises(errors.ServerUnreachable):
+                real.hypervisor.describe(real.uuid)
+            assert time.monotonic() - began < 15
+    finally:
+        real.server.signal_libvirtd(signal.SIGCONT)
+    assert real.hypervisor.exists(real.uuid)
