@@ -21,7 +21,7 @@ class FakeGuest:
 
 
 class Journal:
-    """A boot hook: the guest appends a line to each of its disks, so that a test sees who wrote what where."""
+    """A boot hook: the guest appends a line to each of its disks, so that a test sees who ran where."""
 
     def __init__(self, host: str, root: Path) -> None:
         self._host = host

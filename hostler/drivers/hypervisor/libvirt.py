@@ -219,7 +219,7 @@ class LibvirtHypervisor:
                 raise errors.InstanceIsActive(instance=uuid, host=self._host)
 
     def define(self, xml: str, snapshots: Sequence[Snapshot] = (), autostart: bool = False) -> None:
-        """Define the domain and its snapshots; an active transient one of the same mark is then persistent."""
+        """Define domain and snapshots; an active transient domain of the same mark is persistent then."""
         wanted = domain_xml.read_domain(xml)
         with self._connection.calls() as connection:
             self._refuse_foreign(connection, wanted)

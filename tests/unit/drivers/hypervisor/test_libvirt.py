@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import threading
@@ -145,13 +146,21 @@ def test_uefi_variables_stay_when_the_domain_goes(real: World) -> None:
     assert real.hypervisor.destination_problems(domain, {}) == []
 
 
-def test_firmware_chosen_by_libvirt_is_seen(real: World) -> None:
+def test_firmware_chosen_by_libvirt_is_seen(real: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert real.server is not None
+    nvram = real.server.home / "lib" / "qemu" / "nvram"
     real.hypervisor.define(
         real.xml(os="<type arch='x86_64' machine='q35'>hvm</type>").replace("<os>", "<os firmware='efi'>")
     )
+    assert real.hypervisor.describe(real.uuid).nvram is None
+    real.hypervisor.start(real.uuid)  # libvirt 9.0 chooses now, and says so in the live XML only
+    assert real.hypervisor.describe(real.uuid).nvram == "/var/lib/libvirt/qemu/nvram/web1_VARS.fd"
+    monkeypatch.setattr("hostler.drivers.hypervisor.domain_xml.NVRAM_BASE", str(nvram))
+    real.hypervisor.destroy(real.uuid)
     domain = real.hypervisor.describe(real.uuid)
-    assert domain.nvram is not None
+    assert domain.nvram == str(nvram / "web1_VARS.fd")
     real.hypervisor.undefine(real.uuid)
+    assert (nvram / "web1_VARS.fd").exists()
     assert real.hypervisor.destination_problems(domain, {}) == []
     real.hypervisor.define(domain.xml)
     assert real.hypervisor.describe(real.uuid) == domain
@@ -190,30 +199,34 @@ def test_a_volume_of_a_pool_is_a_file_that_may_arrive_behind_libvirts_back(real:
 
 
 def test_a_job_of_somebody_keeps_the_domain_busy(real: World, raw: Any) -> None:
-    real.hypervisor.define(real.xml())
+    assert real.server is not None
+    real.hypervisor.define(real.xml(disk_xml(qcow2(real, "busy.qcow2"))))
     real.hypervisor.start(real.uuid)
     assert not real.hypervisor.busy(real.uuid)
     domain = raw.lookupByUUIDString(real.uuid)
-    domain.migrateSetMaxSpeed(1)  # also of a dump
-    dump = threading.Thread(
-        target=lambda: _quietly(domain.coreDump, str(real.images / "dump"), libvirt.VIR_DUMP_LIVE)
+    socket = real.server.home / "backup.sock"
+    domain.backupBegin(
+        f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/></domainbackup>", None
     )
-    dump.start()
-    deadline = time.monotonic() + 10
-    while not real.hypervisor.busy(real.uuid) and time.monotonic() < deadline:
-        time.sleep(0.02)
     assert real.hypervisor.busy(real.uuid)
     assert any("a job is active" in each for each in real.hypervisor.describe(real.uuid).obstacles)
     domain.abortJob()
-    dump.join()
+    deadline = time.monotonic() + 10
+    while real.hypervisor.busy(real.uuid) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not real.hypervisor.busy(real.uuid)
+    assert real.hypervisor.describe(real.uuid).obstacles == []
 
 
-def _quietly(call: Any, *args: object) -> None:
-    try:
-        call(*args)
-    except libvirt.libvirtError:
-        pass
+def test_a_block_job_is_an_obstacle(real: World, raw: Any) -> None:
+    path = qcow2(real, "copied.qcow2")
+    subprocess.run(["qemu-io", "-c", "write 0 4M", str(path)], check=True, stdout=subprocess.DEVNULL)
+    real.hypervisor.define(real.xml(disk_xml(path)))
+    domain = raw.lookupByUUIDString(real.uuid)
+    domain.create()
+    copy = f"<disk type='file'><source file='{real.images}/copy.qcow2'/><driver type='qcow2'/></disk>"
+    domain.blockCopy("vda", copy, {"bandwidth": 1}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    assert real.hypervisor.describe(real.uuid).obstacles == ["a block job is active on disk vda"]
 
 
 def test_a_cpu_that_the_host_has_not_is_a_problem(real: World) -> None:
@@ -238,13 +251,15 @@ def test_a_cpu_that_the_host_has_not_is_a_problem(real: World) -> None:
 def test_missing_secrets_and_emulators_are_problems(real: World) -> None:
     disk = (
         "<disk type='network'><auth username='u'><secret type='ceph' usage='pool key'/></auth>"
-        "<source protocol='rbd' name='p/i'><host name='10.0.0.1' port='6789'/></source><target dev='vda'/></disk>"
+        "<target dev='vda'/><source protocol='rbd' name='p/i'><host name='10.0.0.1' port='6789'/></source></disk>"
     )
     real.hypervisor.define(real.xml(disk))
     domain = real.hypervisor.describe(real.uuid)
     real.hypervisor.undefine(real.uuid)
     problems = real.hypervisor.destination_problems(domain, {})
     assert problems == ["libvirt has no secret pool key, which a device needs"]
+    problems = real.hypervisor.destination_problems(dataclasses.replace(domain, emulator="/opt/qemu"), {})
+    assert problems[-1] == "there is no emulator /opt/qemu"
 
 
 def test_networks_and_bridges_are_named(real: World, raw: Any) -> None:
