@@ -28,11 +28,8 @@ class InstanceFiles(Protocol):
     """The files of this host's servers.
 
     Every call is idempotent and tells done, half and not from the disk: killed at any point, it may be
-    repeated, or undone by its counterpart. The paths that come back are to be opened as they are.
+    repeated, or undone by its counterpart.
     """
-
-    def at(self, path: str) -> str:
-        """Return where the *path* of a domain or unit is to be opened: on a real host, the same."""
 
     def survey(
         self, domain: Domain, others: Sequence[Domain], digest: Digest

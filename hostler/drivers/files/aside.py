@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from hostler.drivers.files import disk, markers, rename
+from hostler.drivers.files import disk, markers, rename, tree
 from hostler.drivers.files.markers import Marker
 from hostler.drivers.files.place import Place, as_source
 from hostler.errors import DestinationDiskExists, DiskNotFound, ForeignObject, MigrationError
@@ -32,13 +32,18 @@ class Aside:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def path(self, unit: Unit, migration: str) -> str:
+        """See :meth:`hostler.drivers.files.InstanceFiles.aside`."""
+        if unit.kind is UnitKind.SHARED:
+            return unit.path
+        return unit.path + ("_resize" if unit.directory else f".{migration}_resize")
+
     def names(self, unit: Unit, migration: str) -> Names:
         """Return the paths of *unit*, as this process opens them."""
         home = self._place.at(unit.path)
-        suffix = "_resize" if unit.directory else f".{migration}_resize"
         return Names(
             home=home,
-            aside=home.with_name(home.name + suffix),
+            aside=self._place.at(self.path(unit, migration)),
             removed=home.with_name(f"{home.name}.{migration}_removed"),
         )
 
@@ -56,6 +61,7 @@ class Aside:
                 return
             self._check_home(unit, names)
             if unit.directory:
+                self._check_contents(unit, names.home)
                 self._mark(unit, migration, names.home)
             rename.rename(names.home, names.aside)
 
@@ -118,6 +124,18 @@ class Aside:
         kind_fits = disk.is_directory(found) if unit.directory else disk.is_file(found)
         if not kind_fits or found.st_ino != unit.inode:
             self._foreign(names.home)
+
+    def _check_contents(self, unit: Unit, directory: Path) -> None:
+        """What was not inspected would not be copied, and be lost when the source is cleared."""
+        inspected = {entry.name for entry in unit.files}
+        found = {entry.name for entry in tree.read(directory, unit.path).files}
+        changes = [f"{name} is new" for name in sorted(found - inspected)]
+        changes += [f"{name} is gone" for name in sorted(inspected - found)]
+        if changes:
+            changed = ", ".join(changes)
+            raise MigrationError(
+                f"{self._place.host}: {unit.path} has changed since it was inspected: {changed}"
+            )
 
     def _is_aside(self, unit: Unit, migration: str, names: Names) -> bool:
         """Whether this unit was set aside by this migration."""

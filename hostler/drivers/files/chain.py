@@ -9,6 +9,7 @@ import json
 import os
 import posixpath
 import re
+import shlex
 import stat
 import subprocess
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class Chains:
                 images.append(current[0])
                 info = inspect(self._at(current[0]), *current)
                 virtual_bytes = virtual_bytes or info.virtual_bytes
-                current = self._behind(current[0], info)
+                current = self._behind(*current, info)
         except BadImageError as error:
             return Chain(virtual_bytes, images[1:], [str(error)])
         return Chain(virtual_bytes, images[1:])
@@ -97,7 +98,7 @@ class Chains:
         if len(seen) > MAX_DEPTH:
             raise BadImageError(f"the backing chain of {top} is longer than {MAX_DEPTH} images")
 
-    def _behind(self, path: str, info: ImageInfo) -> tuple[str, str] | None:
+    def _behind(self, path: str, image_format: str, info: ImageInfo) -> tuple[str, str] | None:
         if info.backing is None:
             return None
         name = info.backing
@@ -106,7 +107,8 @@ class Chains:
         if info.backing_format is None:
             raise BadImageError(
                 f"{path} does not say of which format its backing file {name} is; "
-                f"if you know: qemu-img rebase -u -F FORMAT -b {name} {path}"
+                f"if you know: qemu-img rebase -u -f {image_format} -F FORMAT "
+                f"-b {shlex.quote(name)} {shlex.quote(path)}"
             )
         joined = posixpath.join(posixpath.dirname(path), name)
         plain = posixpath.normpath(joined).replace("//", "/")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Sequence
 
 from hostler.drivers.files import Digest
-from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
-from hostler.drivers.files.room import Room, missing
+from hostler.drivers.files.room import Room, absent, missing
 from hostler.drivers.files.survey import Survey
-from hostler.drivers.files.uses import Uses
-from hostler.objects import Domain, Unit, UnitKind
+from hostler.objects import Domain, Unit
 
 
 def _assume_in_use(_: str) -> bool:
@@ -26,8 +23,7 @@ class LocalFiles:
     """Implements :class:`hostler.drivers.files.InstanceFiles`.
 
     *root* is put before every path when the disk is touched, so that two hosts of a test can live in two
-    temporary directories; paths in domains, units and sentences are without it, those of :meth:`at`,
-    :meth:`aside`, :meth:`part` and those given to a *digest* are with it: they are to be opened. *in_use*
+    temporary directories; no path that comes back, or is given to a *digest*, carries it. *in_use*
     says whether any server of this host uses a shared file; without it, shared files are never removed.
     """
 
@@ -54,10 +50,6 @@ class LocalFiles:
         self._parts = Parts(self._place)
         self._arrival = Arrival(self._place, self._parts, in_use)
 
-    def at(self, path: str) -> str:
-        """Return where a path of a domain or unit is to be opened."""
-        return str(self._place.at(path))
-
     def survey(
         self, domain: Domain, others: Sequence[Domain], digest: Digest
     ) -> tuple[list[Unit], list[str]]:
@@ -78,9 +70,7 @@ class LocalFiles:
 
     def aside(self, unit: Unit, migration: str) -> str:
         """Return the path to read *unit* from once it is set aside."""
-        if unit.kind is UnitKind.SHARED:
-            return os.path.realpath(self._place.at(unit.path))
-        return str(self._aside.names(unit, migration).aside)
+        return self._aside.path(unit, migration)
 
     def set_aside(self, unit: Unit, migration: str) -> None:
         """Rename *unit* out of the way."""
@@ -96,7 +86,7 @@ class LocalFiles:
 
     def part(self, unit: Unit, instance: str, migration: str) -> str:
         """Return the path to write *unit* to."""
-        return str(self._parts.directory(unit, instance, migration) / self._place.at(unit.path).name)
+        return self._parts.path(unit, instance, migration)
 
     def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Make a part directory beside each final place, also where a SHARED unit is relied on."""
@@ -122,10 +112,5 @@ class LocalFiles:
         self._arrival.unplace(unit, instance, migration)
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
-        """Return which files are not at their final paths."""
-        names = [os.path.join(unit.path, entry.name).rstrip("/") for unit in units for entry in unit.files]
-        return [f"{self._place.host} has no file {name}" for name in names if not self._place.at(name).is_file()]
-
-    def users(self, path: str, domains: Sequence[Domain]) -> list[str]:
-        """Return the servers among *domains* that use the file at *path*, also as a backing file."""
-        return [use.server for use in Uses(self._place, domains, Chains(self._place.at)).of(path)]
+        """Return which files of *units* are not in place."""
+        return absent(self._place, units)

@@ -25,6 +25,11 @@ class Parts:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def path(self, unit: Unit, instance: str, migration: str) -> str:
+        """See :meth:`hostler.drivers.files.InstanceFiles.part`."""
+        home = PurePosixPath(unit.path)
+        return str(home.with_name(part_name(instance, migration)) / home.name)
+
     def directory(self, unit: Unit, instance: str, migration: str) -> Path:
         """Return the part directory of *unit*."""
         return self._place.at(_parent(unit)) / part_name(instance, migration)
@@ -73,7 +78,7 @@ class Parts:
 
     def _rely(self, unit: Unit, instance: str, migration: str) -> None:
         """Note that *unit* is used as it was found here, if it was."""
-        if unit.kind is not UnitKind.SHARED or not self._place.at(unit.path).exists():
+        if unit.kind is not UnitKind.SHARED or disk.look(self._place.at(unit.path)) is None:
             return
         marker = self.marker(unit, instance, migration)
         name = PurePosixPath(unit.path).name

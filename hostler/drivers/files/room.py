@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from hostler.drivers.files import disk, markers
 from hostler.drivers.files.parts import part_name
 from hostler.drivers.files.place import Place
+from hostler.errors import HostlerError
 from hostler.objects import Unit, UnitKind
 
 #: What a file system needs beyond the blocks that are counted: metadata, and the copy's own notes.
@@ -69,12 +70,12 @@ class Room:
             return []
         if unit.kind is UnitKind.OWN:
             return [f"there is a {unit.path} already: move it away if nobody needs it"]
-        if not final.is_file():
+        if not disk.is_file(disk.look(final)):
             return [f"{unit.path} is here, but is not a regular file"]
         try:
-            same = self._digest(str(final)) == unit.digest
-        except OSError as error:
-            return [f"{unit.path} cannot be read: {error.strerror}"]
+            same = self._digest(unit.path) == unit.digest
+        except (HostlerError, OSError) as error:
+            return [f"{unit.path} cannot be read: {error}"]
         return [] if same else [f"{unit.path} is here with other contents than on the source"]
 
     def _space_problems(self, units: Sequence[Unit]) -> list[str]:
@@ -99,7 +100,13 @@ class Room:
 
 def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
     """Return all OWN units, and the SHARED ones that are not here."""
-    return [unit for unit in units if unit.kind is UnitKind.OWN or not place.at(unit.path).exists()]
+    return [unit for unit in units if unit.kind is UnitKind.OWN or disk.look(place.at(unit.path)) is None]
+
+
+def absent(place: Place, units: Sequence[Unit]) -> list[str]:
+    """Return, as sentences, which files of *units* are not at their final paths."""
+    paths = [f"{unit.path}/{entry.name}".rstrip("/") for unit in units for entry in unit.files]
+    return [f"{path} is not there" for path in paths if not disk.is_file(disk.look(place.at(path)))]
 
 
 def _nearest(directory: Path) -> Path:

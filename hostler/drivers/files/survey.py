@@ -25,6 +25,7 @@ from hostler.drivers.files import markers, tree
 from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.place import Place
 from hostler.drivers.files.uses import Uses, is_own
+from hostler.errors import HostlerError
 from hostler.objects import Domain, Unit, UnitKind
 
 #: What is added to a name at most: ``.<uuid>_removed``, in bytes.
@@ -112,6 +113,12 @@ class Survey:
     # -- own ----------------------------------------------------------------------------------------------
 
     def _take_own(self, path: str) -> None:
+        self._regular(path)
+        directory = self._directory_of(path)
+        if directory is None or not self._moves_whole(directory):
+            self._take_file(path)
+
+    def _regular(self, path: str) -> os.stat_result | None:
         status = on_disk.look(self._place.at(path))
         if status is None:
             self._object(f"{path} does not exist")
@@ -119,9 +126,9 @@ class Survey:
             self._object(f"{path} is a symbolic link; name the file itself in the definition (virsh edit)")
         elif not on_disk.is_file(status):
             self._object(f"{path} is not a regular file")
-        directory = self._directory_of(path)
-        if directory is None or not self._moves_whole(directory):
-            self._take_file(path)
+        else:
+            return status
+        return None
 
     def _take_file(self, path: str) -> None:
         file = self._place.at(path)
@@ -235,24 +242,17 @@ class Survey:
     # -- shared -------------------------------------------------------------------------------------------
 
     def _take_shared(self, path: str) -> None:
-        try:
-            status = self._place.at(path).stat()
-        except OSError as error:
-            self._object(f"{path} cannot be read: {error.strerror}")
-            return
-        if self._covered(path) or any(unit.path == path for unit in self._units):
-            return
-        if not on_disk.is_file(status):
-            self._object(f"{path} is not a regular file")
+        status = self._regular(path)
+        if status is None or self._covered(path) or any(unit.path == path for unit in self._units):
             return
         writers = [use.server for use in self._uses.of(path) if use.writes]
         if writers:
             self._object(f"{path} is written to by {', '.join(dict.fromkeys(writers))}")
             return
         try:
-            digest = self._digest(str(self._place.at(path)))
-        except OSError as error:
-            self._object(f"{path} cannot be read: {error.strerror}")
+            digest = self._digest(path)
+        except (HostlerError, OSError) as error:
+            self._object(f"{path} cannot be read: {error}")
             return
         self._units.append(tree.file_unit(path, UnitKind.SHARED, status, self._image(path), digest))
 

@@ -34,9 +34,12 @@ def entry(name: str, status: os.stat_result) -> FileEntry:
 
 
 def as_image(one: FileEntry, image: tuple[str, int] | None) -> FileEntry:
-    """Add what is known of the image in that file: its declared format and the size that the guest sees."""
+    """Add what is known of the image in that file: its declared format and the size that the guest sees.
+
+    What is no image (a log, TPM state, UEFI variables) may have another size by the time the guest is off.
+    """
     if image is None:
-        return one
+        return dataclasses.replace(one, may_grow=True)
     image_format, virtual_bytes = image
     return dataclasses.replace(one, may_grow=image_format != "raw", virtual_bytes=virtual_bytes)
 
@@ -53,7 +56,7 @@ def file_unit(
         path=path,
         kind=kind,
         directory=False,
-        files=[as_image(entry("", status), image)],
+        files=[entry("", status) if kind is UnitKind.SHARED else as_image(entry("", status), image)],
         device=status.st_dev,
         inode=status.st_ino,
         mode=stat.S_IMODE(status.st_mode),

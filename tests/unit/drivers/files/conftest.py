@@ -53,7 +53,7 @@ class FakeHost:
         return self.image(path, "-b", backing, "-F", backing_format)
 
     def survey(self, domain: Domain, *others: Domain) -> tuple[list[Unit], list[str]]:
-        return self.files.survey(domain, others, digest)
+        return self.files.survey(domain, others, self.digest)
 
     def units(self, domain: Domain, *others: Domain) -> list[Unit]:
         units, obstacles = self.survey(domain, *others)
@@ -61,13 +61,19 @@ class FakeHost:
         return units
 
     def problems(self, units: list[Unit], migration: str = MIGRATION) -> list[str]:
-        return self.files.destination_problems(units, UUID, migration, digest)
+        return self.files.destination_problems(units, UUID, migration, self.digest)
+
+    def digest(self, path: str) -> str:
+        return hashlib.sha256(self.at(path).read_bytes()).hexdigest()
+
+    def part(self, unit: Unit, migration: str = MIGRATION, instance: str = UUID) -> Path:
+        return self.at(self.files.part(unit, instance, migration))
 
     def receive(self, units: list[Unit], source: FakeHost, migration: str = MIGRATION) -> None:
         """Copy, as the sender and the receiver would."""
         for unit in self.files.missing(units):
-            home = Path(source.files.aside(unit, migration))
-            part = Path(self.files.part(unit, UUID, migration))
+            home = source.at(source.files.aside(unit, migration))
+            part = self.part(unit, migration)
             for entry in unit.files:
                 data = (home / entry.name if entry.name else home).read_bytes()
                 (part / entry.name if entry.name else part).write_bytes(data)
@@ -93,17 +99,19 @@ class FakeHost:
         return {path.lstat().st_ino: str(path.relative_to(self.root)) for path in self.root.rglob("*")}
 
 
-def digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def make_domain(
-    *disks: Disk | str, name: str = "web1", uuid: str = UUID, nvram: str | None = None,
-    tpm_state: str | None = None, boot_files: tuple[str, ...] = (),
+    *disks: Disk | str,
+    name: str = "web1",
+    uuid: str = UUID,
+    nvram: str | None = None,
+    tpm_state: str | None = None,
+    boot_files: tuple[str, ...] = (),
 ) -> Domain:
     """Return a stopped domain; a disk given as a path is qcow2 if it says so."""
     as_disks = [
-        one if isinstance(one, Disk) else Disk(f"vd{chr(97 + number)}", one, one.endswith("2") and "qcow2" or "raw")
+        one
+        if isinstance(one, Disk)
+        else Disk(f"vd{chr(97 + number)}", one, "qcow2" if one.endswith("2") else "raw")
         for number, one in enumerate(disks)
     ]
     return Domain(

@@ -55,7 +55,9 @@ def undo_arrival(host: Any, units: list[Any]) -> None:
     remove_parts(host, units)
 
 
-def compare_everywhere(knife: Any, prepare: Callable[[], tuple[Any, list[Any]]], operation: Step, then: Step) -> int:
+def compare_everywhere(
+    knife: Any, prepare: Callable[[], tuple[Any, list[Any]]], operation: Step, then: Step
+) -> int:
     """Kill *operation* before each of its actions; *then* must lead to where it leads without a kill."""
     host, units = prepare()
     known = host.inodes()
