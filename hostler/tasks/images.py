@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os.path
 import time
 from collections.abc import Callable, Sequence
@@ -72,7 +71,7 @@ class CopyImages(HostTask):
     where = SOURCE
     default_provides = "digests"
 
-    def execute(self, leg: Leg, inventory: dict[str, Any], arriving: list[str]) -> list[dict[str, Any]]:
+    def execute(self, leg: Leg) -> list[dict[str, Any]]:
         """Return what left, file by file; the receiver has all of it on stable storage."""
         refuse_active(leg)
         with leg.records.transaction() as session:
@@ -80,9 +79,7 @@ class CopyImages(HostTask):
             moves.forget_progress(session, leg.migration.uuid)
         if receiver is None:
             return []
-        # The destination cannot know where a link of the source leads.
-        exports = exports_of(leg, _arriving(inventory, arriving))
-        address = dataclasses.replace(ReceiverAddress.from_dict(receiver.address), exports=exports)
+        address = ReceiverAddress.from_dict(receiver.address)
         progress = ProgressWriter(leg)
         digests = leg.drivers.sender.send(address, progress.note, leg.checkpoint, leg.timeouts.copy_s)
         progress.write()

@@ -213,15 +213,15 @@ class World:
         hypervisor = FakeHypervisor(name, root=root)
         hypervisor.bridges.add("br0")
         network = self.directory / "network"
-        receiver = FakeReceiver(private / "state", private / "run", address, (21000, 21010), network=network)
-        sender = FakeSender(network=network, address=address)
+        receiver = FakeReceiver(private / "state", private / "run", address, (21000, 21010), network=network, root=root)
+        sender = FakeSender(network=network, address=address, root=root)
         volumes, notifications = FakeVolumes(), FakeNotifications()
         drivers = Drivers(
             hypervisor=hypervisor,
             files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
             receiver=receiver,
             sender=sender,
-            verifier=FakeVerifier(private / "state"),
+            verifier=FakeVerifier(private / "state", root),
             volumes=volumes,
             ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}),
             claims=RecordsClaims(),

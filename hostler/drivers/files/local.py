@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from hostler.drivers.files import Digest
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
+from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.room import Room, absent, missing
 from hostler.drivers.files.survey import Survey
+from hostler.drivers.files.uses import Uses
 from hostler.objects import Domain, Unit
 
 
@@ -114,3 +116,7 @@ class LocalFiles:
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return which files of *units* are not in place."""
         return absent(self._place, units)
+
+    def users(self, path: str, domains: Sequence[Domain]) -> list[str]:
+        """Return the servers among *domains* that use the file at *path*, also as a backing file."""
+        return [use.server for use in Uses(self._place, domains, Chains(self._place.at)).of(path)]
