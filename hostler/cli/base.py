@@ -13,9 +13,10 @@ from cliff.command import Command as CliffCommand
 from cliff.display import DisplayCommandBase
 from cliff.lister import Lister as CliffLister
 from cliff.show import ShowOne as CliffShowOne
+from oslo_config import cfg
 
 from hostler.cli.text import printable
-from hostler.errors import HostlerError, Interrupted
+from hostler.errors import BadConfiguration, HostlerError, Interrupted
 
 if TYPE_CHECKING:
     from hostler.cli.app import HostlerApp
@@ -60,6 +61,9 @@ class Reporting(CliffCommand):
         except HostlerError as error:
             self._trace()
             return say(error)
+        except cfg.Error as error:  # oslo.config reads a value when it is asked for, not before
+            self._trace()
+            return say(BadConfiguration(where="the settings", problem=str(error)))
         except Interrupted as error:
             self._trace()
             return say(HostlerError(str(error)))

@@ -87,7 +87,7 @@ def _begin(seen: Snapshot) -> Change:
         "source": seen.source,
         "dest": seen.dest,
     }
-    return Change("begin", seen.created_at, f"{heading(seen)} ({seen.flow} {seen.uuid})", data)
+    return Change("begin", seen.begun_at, f"{heading(seen)} ({seen.flow} {seen.uuid})", data)
 
 
 def heading(seen: Snapshot, arrow: str = "->") -> str:

@@ -22,6 +22,7 @@ _MARKS = {
     UNDO_FAILED: ("‼", "!", "bold red"),
 }
 _BAR = 20
+_COPY = "CopyImages"  #: the step whose files are shown
 _ERROR_LINES = 3
 
 
@@ -66,7 +67,7 @@ class Picture:
         spent = view.mark.duration_s(seen.at)
         right = "" if spent is None else duration(spent)
         if view.state not in (PENDING, DONE):
-            right = f"{view.state} {right}".rstrip()
+            right = f"{view.mark.words} {right}".rstrip()
         left = f"{mark} {view.number:>2} {host} "
         name = cut(view.name, max(self._console.width - len(left) - len(right) - 1, 4), "~")
         gap = " " * max(self._console.width - len(left) - len(name) - len(right) - 1, 1)
@@ -85,7 +86,7 @@ class Picture:
         return [Text("     ").append_text(line) for line in lines]
 
     def _files(self, seen: Snapshot) -> list[Text]:
-        copying = any(view.state == RUNNING for view in seen.steps)
+        copying = any(view.state == RUNNING and view.name == _COPY for view in seen.steps)
         views = [view for view in seen.files if copying and view.total_bytes]
         lines: list[Text] = []
         for view in views:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hostler.cli.changes import ending, heading
 from hostler.cli.snapshot import Snapshot
 from hostler.cli.text import printable, size
 from hostler.cli.watch import goes_on, snapshots
+from hostler.flows.graph import prose
 from hostler.flows.shape import SOURCE, Step
 
 if TYPE_CHECKING:
@@ -47,10 +49,10 @@ def _exit_code(seen: Snapshot) -> int:
     return _REFUSED if problems(seen) else seen.exit_code
 
 
-def _text(seen: Snapshot, steps: list[Step]) -> list[str]:
+def _text(seen: Snapshot, steps: Sequence[Step]) -> list[str]:
     lines = [f"plan for {heading(seen)}", ""]
     for number, step in enumerate(steps, 1):
-        lines.append(f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {step.does}")
+        lines.append(f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {prose(step.does)}")
         if step.point_of_no_return:
             lines.append("     -- point of no return: from here forward only --")
     lines += ["", *_bytes(seen), "", *_verdict(seen)]
@@ -80,7 +82,7 @@ def _host(seen: Snapshot, step: Step) -> str:
     return seen.source if step.where == SOURCE else seen.dest
 
 
-def _json(seen: Snapshot, steps: list[Step]) -> list[str]:
+def _json(seen: Snapshot, steps: Sequence[Step]) -> list[str]:
     plan: dict[str, Any] = {
         "server": seen.server,
         "source": seen.source,

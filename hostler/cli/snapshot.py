@@ -106,6 +106,9 @@ class Snapshot:
     requested_by: str
     cancel_reason: str | None
     created_at: datetime.datetime
+    begun_at: (
+        datetime.datetime
+    )  #: when its flow was asked for: a confirmation is asked for later than the migration
     finished_at: datetime.datetime | None
     at: datetime.datetime
     report: dict[str, Any] | None = None
@@ -160,8 +163,8 @@ class Snapshot:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the request, or that it took."""
-        return max(((self.finished_at or self.at) - self.created_at).total_seconds(), 0.0)
+        """Seconds since the flow was asked for, or that it took."""
+        return max(((self.finished_at or self.at) - self.begun_at).total_seconds(), 0.0)
 
     def marks(self) -> list[Mark]:
         """Return the marks for a drawing."""
@@ -173,7 +176,7 @@ class Reader:
 
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
-        self._shapes: dict[str, list[Step]] = {}
+        self._flows: dict[str, tuple[datetime.datetime, list[Step]]] = {}
         self._events: list[EventView] = []
 
     def read(self, session: Session) -> Snapshot:
@@ -182,6 +185,7 @@ class Reader:
         server = session.execute(
             select(Instance.vm_state, Instance.power_state).where(Instance.uuid == migration.instance_uuid)
         ).first()
+        begun_at, shape = self._flow(session, migration)
         self._read_events(session)
         return Snapshot(
             **{name: getattr(migration, name) for name in _COPIED},
@@ -190,11 +194,12 @@ class Reader:
             flow=migration.flow_name,
             source=migration.source_compute,
             dest=migration.dest_compute,
+            begun_at=begun_at,
             at=now(),
             vm_state=server.vm_state if server else None,
             power_state=server.power_state if server else None,
-            steps=self._steps(session, migration),
-            files=[_file(row) for row in moves.progress(session, self.uuid)],
+            steps=_steps(session, migration, shape),
+            files=[_file(row) for row in moves.progress(session, self.uuid) if row.updated_at >= begun_at],
             events=list(self._events),
         )
 
@@ -205,27 +210,31 @@ class Reader:
         )
         self._events += [EventView(row.id, row.at, row.host, row.kind, row.text) for row in rows]
 
-    def _steps(self, session: Session, migration: Migration) -> list[StepView]:
-        atoms = {row.name: row for row in session.execute(_atoms(migration.flow_uuid))}
-        views = []
-        for number, step in enumerate(self._shape(session, migration.flow_uuid), 1):
-            host = migration.source_compute if step.where == SOURCE else migration.dest_compute
-            atom = atoms.get(step.name)
-            views.append(StepView(number, step, host, mark_of(atom) if atom else Mark()))
-        return views
-
-    def _shape(self, session: Session, flow_uuid: str) -> list[Step]:
-        if flow_uuid not in self._shapes:
-            meta = session.scalar(select(FlowRow.meta).where(FlowRow.uuid == flow_uuid))
-            if meta is None:
-                return []
-            self._shapes[flow_uuid] = [_step(entry) for entry in meta.get("shape", [])]
-        return self._shapes[flow_uuid]
+    def _flow(self, session: Session, migration: Migration) -> tuple[datetime.datetime, list[Step]]:
+        uuid = migration.flow_uuid
+        if uuid not in self._flows:
+            row = session.execute(
+                select(FlowRow.created_at, FlowRow.meta).where(FlowRow.uuid == uuid)
+            ).first()
+            if row is None:
+                return migration.created_at, []
+            self._flows[uuid] = row.created_at, [_step(entry) for entry in row.meta.get("shape", [])]
+        return self._flows[uuid]
 
 
 def find(session: Session, name: str) -> Snapshot:
     """Return a snapshot of the migration that *name* names."""
     return Reader(moves.find(session, name).uuid).read(session)
+
+
+def _steps(session: Session, migration: Migration, shape: list[Step]) -> list[StepView]:
+    atoms = {row.name: row for row in session.execute(_atoms(migration.flow_uuid))}
+    views = []
+    for number, step in enumerate(shape, 1):
+        host = migration.source_compute if step.where == SOURCE else migration.dest_compute
+        atom = atoms.get(step.name)
+        views.append(StepView(number, step, host, mark_of(atom) if atom else Mark()))
+    return views
 
 
 def _atoms(flow_uuid: str) -> Any:

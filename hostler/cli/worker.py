@@ -13,8 +13,9 @@ class RunWorker(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Run; return the exit code."""
         from hostler import conf
-        from hostler.jobboard import worker
 
         settings = self.app.conf()
         conf.check(settings, worker=True)
+        from hostler.jobboard import worker  # late: it brings kazoo, TaskFlow and libvirt along
+
         return worker.run(settings)

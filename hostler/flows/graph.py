@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,9 @@ COLOURS = {
 }
 
 
+_MARKUP = re.compile(r"``([^`]+)``|(?<!\w)\*(\w[^*]*)\*(?!\w)")
+
+
 @dataclass(frozen=True)
 class Mark:
     """How far one step is. Times are UTC without a zone; the undo's once it is being undone."""
@@ -49,6 +53,11 @@ class Mark:
         """Whether the flow has come back to this step, or passed it on its way back."""
         return self.state in (UNDOING, UNDONE, UNDO_FAILED)
 
+    @property
+    def words(self) -> str:
+        """The state, and that it failed before it was undone."""
+        return f"failed, {self.state}" if self.error and self.state in (UNDOING, UNDONE) else self.state
+
     def duration_s(self, at: datetime.datetime | None = None) -> float | None:
         """Return the seconds it took; for a step under way, those until *at*."""
         end = self.finished_at or at
@@ -59,8 +68,7 @@ class Mark:
     def label(self, at: datetime.datetime | None = None) -> str:
         """Return the state in words, with the time it took."""
         spent = self.duration_s(at)
-        words = f"failed, {self.state}" if self.error and self.state in (UNDOING, UNDONE) else self.state
-        return words if spent is None else f"{words} {spent:.1f} s"
+        return self.words if spent is None else f"{self.words} {spent:.1f} s"
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,11 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def prose(text: str) -> str:
+    """Return a docstring's sentence without its markup."""
+    return _MARKUP.sub(lambda found: found[1] or found[2], visible(" ".join(text.split())))
+
+
 def is_nothing(undo: str) -> bool:
     """Tell whether an undo leaves everything as it is."""
     return not undo or undo.lower().startswith(("nothing", "not undone"))
@@ -154,7 +167,7 @@ def _summary(drawing: Drawing, index: int) -> list[str]:
         lines[0] += f" - {mark.label(drawing.at)}"
     lines += [text for text in (mark.undo_error or mark.error,) if text]
     lines.append(f"undo: {drawing.undo(index)}")
-    return [visible(line) for line in lines]
+    return [prose(line) for line in lines]
 
 
 def _quoted(text: str) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sample_flows import cold_migration
-
 from hostler.flows.shape import Step
 from hostler.records.database import Database
 from hostler.records.models import AtomRow, Event, FlowRow, Host, Instance, Migration, Progress
+from tests.unit.cli.sample_flows import cold_migration
 
 START = datetime.datetime.fromisoformat("2026-03-01T12:00:00")
 SERVER = "11111111-2222-4333-8444-555555555555"
@@ -104,7 +103,7 @@ class World:
             )
             session.flush()
             for position, step in enumerate(steps, 1):
-                uuid_of_atom = f"{position:08d}{flow[8:]}"
+                uuid_of_atom = atom_uuid(flow, position)
                 session.add(
                     AtomRow(
                         uuid=uuid_of_atom, flow_uuid=flow, position=position, name=step.name,
@@ -128,7 +127,7 @@ class World:
         begun = START + datetime.timedelta(seconds=position)
         ended = begun + datetime.timedelta(seconds=2.1)
         with self.database.transaction() as session:
-            atom = session.get_one(AtomRow, f"{position:08d}{flow[8:]}")
+            atom = session.get_one(AtomRow, atom_uuid(flow, position))
             atom.state = state
             if state in ("REVERTING", "REVERTED", "REVERT_FAILURE"):
                 atom.intention = "REVERT"
@@ -164,6 +163,11 @@ class World:
         self.change(
             phase=phase, outcome=outcome, finished_at=START + datetime.timedelta(seconds=38), **changes
         )
+
+
+def atom_uuid(flow: str, position: int) -> str:
+    """Return the UUID that the step at *position* of *flow* has here."""
+    return f"{flow[:4]}{position:04d}{flow[8:]}"
 
 
 _MIGRATION_FACTS: dict[str, Any] = {

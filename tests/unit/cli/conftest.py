@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import Hostler, Ran, StandInClient, World
-from sample_flows import cold_migration
 
-import hostler.flows
+from hostler import flows
 from hostler.cli.app import HostlerApp
 from hostler.errors import FlowNotFound
 from hostler.flows.shape import Step
 from hostler.records.database import Database
 from hostler.records.models import Base
+from tests.unit.cli.cli_world import Hostler, Ran, StandInClient, World
+from tests.unit.cli.sample_flows import cold_migration
 
 
 @pytest.fixture
@@ -68,5 +68,5 @@ def sample_flow(monkeypatch: pytest.MonkeyPatch) -> None:
             raise FlowNotFound(name=name, known="cold_migration")
         return [dataclasses.replace(step) for step in cold_migration()]
 
-    monkeypatch.setattr(hostler.flows, "FLOWS", {"cold_migration": None}, raising=False)
-    monkeypatch.setattr(hostler.flows, "shape_of", shape_of, raising=False)
+    monkeypatch.setattr(flows, "FLOWS", {"cold_migration": None}, raising=False)
+    monkeypatch.setattr(flows, "shape_of", shape_of, raising=False)

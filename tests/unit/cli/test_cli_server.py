@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_world import MIGRATION, SERVER, Hostler, World
 
 from hostler.errors import (
     AmbiguousName,
@@ -23,6 +22,7 @@ from hostler.errors import (
     ServerUnreachable,
     UnableToMigrateToSelf,
 )
+from tests.unit.cli.cli_world import MIGRATION, SERVER, Hostler, World
 
 REFUSALS = [
     InstanceNotFound(name="web1"),

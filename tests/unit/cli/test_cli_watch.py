@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from cli_world import FLOW, MIGRATION, SERVER, Hostler, World
 from rich.console import Console
-from sample_flows import cold_migration, confirm_resize
 
 from hostler.cli import watch
 from hostler.cli.live import Picture
 from hostler.cli.snapshot import Reader, Snapshot
 from hostler.errors import ServerUnreachable
+from tests.unit.cli.cli_world import FLOW, MIGRATION, SERVER, Hostler, World
+from tests.unit.cli.sample_flows import cold_migration, confirm_resize
 
 COPY, HAND_OVER = 13, 20
 
