@@ -18,7 +18,7 @@ from kazoo.exceptions import KazooException, NodeExistsError
 from oslo_config import cfg
 
 from hostler import __version__
-from hostler.errors import Fenced, Interrupted, Refused, ServerUnreachable, SessionLost, Unreachable
+from hostler.errors import Fenced, Interrupted, ReceiverUnavailable, Refused, ServerUnreachable, SessionLost, Unreachable
 from hostler.jobboard import lock, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board, Claim
@@ -98,9 +98,11 @@ class Worker:
                 disk_allocation_ratio=self.conf.disk_allocation_ratio,
                 reserved_host_memory_mb=self.conf.reserved_host_memory_mb,
             )
-        restored = self.drivers.receiver.restore()
-        for migration in restored:
-            LOG.info("the receiver of migration %s is back", migration)
+        try:
+            for migration in self.drivers.receiver.restore():
+                LOG.info("the receiver of migration %s is back", migration)
+        except ReceiverUnavailable as error:
+            LOG.error("%s: its copy waits, and gives up in the end", error)
         reboot.restart_unconfirmed(self.database, self.drivers.hypervisor, self.host, self.conf.run_path)
         self._adoption.run()
         self.drivers.hypervisor.listen(self._adoption.domain_changed)

@@ -76,7 +76,7 @@ class RemoveSetAside(HostTask):
 
 
 class SettleFiles(HostTask):
-    """Remove the emptied part directories of the destination: nothing goes back any more.
+    """Remove the emptied part directories and the manifests of the destination: nothing goes back any more.
 
     Reverts by: nothing; they hold nothing.
     """
@@ -88,6 +88,7 @@ class SettleFiles(HostTask):
         """Remove them; nothing if they are gone."""
         units = Inventory.from_dict(inventory).units
         leg.drivers.files.settle(units, leg.migration.instance, leg.migration.uuid)
+        leg.drivers.receiver.forget(leg.migration.uuid)
 
 
 def own_units(inventory: dict[str, Any]) -> list[Unit]:

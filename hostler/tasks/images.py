@@ -56,6 +56,7 @@ class OpenReceiver(HostTask):
         """End the receiver and remove the part directories; nothing if neither was made."""
         journal = self.journal(leg)
         close_receiver(leg)
+        leg.drivers.receiver.forget(leg.migration.uuid)
         if journal.get("units"):
             units = Inventory.from_dict(inventory).units
             leg.drivers.files.remove_parts(units, leg.migration.instance, leg.migration.uuid)
