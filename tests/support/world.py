@@ -81,9 +81,9 @@ class FakeHost:
         return under(self.root, path)
 
     def tree(self) -> dict[str, tuple[object, ...]]:
-        """What lies on its disk: kind, mode, contents."""
+        """What lies on its disk: mode and contents; not ``/run``, which holds locks and ends with the host."""
         found: dict[str, tuple[object, ...]] = {}
-        for path in sorted(self.root.rglob("*")):
+        for path in sorted((self.root / "var").rglob("*")):
             status = path.lstat()
             contents = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             found[str(path.relative_to(self.root))] = (oct(status.st_mode), contents)
@@ -135,6 +135,7 @@ class World:
         host.hypervisor.define(DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True)
         if running:
             host.hypervisor.start(number)
+            host.volumes.connected.add("data")
         Adoption(self.database, host.hypervisor, host.name).run()
         return number
 
@@ -189,7 +190,7 @@ class World:
             state[name] = {
                 "files": host.tree(),
                 "domains": {domain.uuid: domain.to_dict() for domain in domains},
-                "volumes": host.volumes.connected(),
+                "volumes": sorted(host.volumes.connected),
                 "receivers": host.receiver.open_migrations(),
             }
         with self.database.reading() as session:
@@ -215,7 +216,7 @@ class World:
         network = self.directory / "network"
         receiver = FakeReceiver(private / "state", private / "run", address, (21000, 21010), network=network, root=root)
         sender = FakeSender(network=network, address=address, root=root)
-        volumes, notifications = FakeVolumes(), FakeNotifications()
+        volumes, notifications = FakeVolumes(name), FakeNotifications()
         drivers = Drivers(
             hypervisor=hypervisor,
             files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
@@ -223,7 +224,7 @@ class World:
             sender=sender,
             verifier=FakeVerifier(private / "state", root),
             volumes=volumes,
-            ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}),
+            ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}, name),
             claims=RecordsClaims(),
             notifications=notifications,
         )
