@@ -71,6 +71,12 @@ zookeeper_opts = [
 
 libvirt_opts = [
     cfg.StrOpt("uri", default="qemu:///system", help="libvirt's connection URI."),
+    cfg.ListOpt(
+        "network_map",
+        default=[],
+        help="What the networks and bridges of arriving servers are called on this host, where that differs:"
+        " bridge:br0=bridge:br1, network:lab=network:default.",
+    ),
 ]
 
 images_opts = [

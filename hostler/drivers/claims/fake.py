@@ -5,36 +5,33 @@ from __future__ import annotations
 from oslo_config import cfg
 from sqlalchemy.orm import Session
 
+from hostler.drivers.failures import Failures
 from hostler.records.fence import FencedRecords
 from hostler.records.hosts import Amounts
 
 
-class FakeClaims:
-    """Claims on hosts that have room for everything; *failures* says which calls raise what."""
+class FakeClaims(Failures):
+    """Claims on hosts that have room for everything."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.held: dict[tuple[str, str], Amounts] = {}  #: by migration and host
-        self.failures: dict[str, BaseException] = {}  #: by name of the method
 
     def claim(self, records: FencedRecords, host: str, need: Amounts) -> None:
         """Hold *need*."""
-        self._fail("claim")
+        self._meet("claim")
         self.held[records.migration, host] = need
 
     def drop(self, records: FencedRecords, host: str) -> None:
         """Let go of it."""
-        self._fail("drop")
+        self._meet("drop")
         self.held.pop((records.migration, host), None)
 
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead."""
-        self._fail("swap")
+        self._meet("swap")
         self.held.pop((migration, from_host), None)
         self.held[migration, to_host] = need
-
-    def _fail(self, method: str) -> None:
-        if method in self.failures:
-            raise self.failures[method]
 
 
 def from_conf(_conf: cfg.ConfigOpts) -> FakeClaims:

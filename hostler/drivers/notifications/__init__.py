@@ -9,4 +9,4 @@ class Notifications(Protocol):
     """The events of a migration, under Nova's legacy names (``compute.instance.resize.prep.start``)."""
 
     def notify(self, event_type: str, payload: dict[str, Any], *, error: bool = False) -> None:
-        """Send one event. It never raises and never waits for a broker: a migration does not fail by its news."""
+        """Send one event; it never raises and never waits: a migration does not fail by its news."""

@@ -13,7 +13,7 @@ class Ports(Protocol):
     """The network side of one host. Every call is idempotent."""
 
     def destination_problems(self, ports: Sequence[Port]) -> list[str]:
-        """Return, as sentences, which of *ports* this host could not connect: a bridge or network it lacks."""
+        """Return, as sentences, why this host could not connect *ports*: a bridge or network it lacks."""
 
     def mapping(self, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here: ``bridge:br0`` -> ``bridge:br1``; only what differs."""

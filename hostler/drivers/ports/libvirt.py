@@ -1,0 +1,174 @@
+"""Ports that libvirt's networks and the host's bridges connect.
+
+libvirt plugs an interface in when the guest starts, so that nothing outside has to be moved. Which host is
+the port's place is still on record, as for any other service: a binding per host, one of them active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from hostler.drivers.libvirt_facts import LibvirtFacts
+from hostler.errors import BadConfiguration, PortBindingFailed
+from hostler.objects import Port
+from hostler.records import instances
+from hostler.records.fence import FencedRecords
+from hostler.records.models import Binding, JournalEntry
+
+NETWORK_DEVICES = Path("/sys/class/net")
+#: Kinds of interface whose source is something of the host.
+PLUGGED = ("network", "bridge", "direct")
+#: Under which name the bindings as they were are kept in the journal.
+JOURNAL = "bindings"
+
+
+class LibvirtPorts:
+    """The :class:`~hostler.drivers.ports.Ports` of libvirt.
+
+    *networks*: returns the networks, and whether each is active. *bridge_exists*: tells whether the host has
+    such a device. *network_map*: what a source is called here, ``bridge:br0`` -> ``bridge:br1``. *host*: its
+    name in sentences.
+    """
+
+    def __init__(
+        self,
+        networks: Callable[[], dict[str, bool]],
+        bridge_exists: Callable[[str], bool],
+        network_map: Mapping[str, str],
+        host: str,
+    ) -> None:
+        self._networks = networks
+        self._bridge_exists = bridge_exists
+        self._network_map = dict(network_map)
+        self._host = host
+
+    def destination_problems(self, ports: Sequence[Port]) -> list[str]:
+        """Return, as sentences, which sources this host lacks; each is named once."""
+        sources = dict.fromkeys(self._source(port) for port in ports if port.kind in PLUGGED)
+        return [problem for source in sources for problem in self._problems(source)]
+
+    def mapping(self, ports: Sequence[Port]) -> dict[str, str]:
+        """Return what each source is called here; only what differs."""
+        named = {_named(port): self._source(port) for port in ports if port.kind in PLUGGED}
+        return {there: here for there, here in named.items() if there != here}
+
+    def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Make *host* the active place of the port, and keep what was before for :meth:`unbind`."""
+        if problems := self.destination_problems([port]):
+            raise PortBindingFailed(port=port.mac, host=host, reason="; ".join(problems))
+        with records.transaction() as session:
+            if session.get(JournalEntry, _key(records, port, host)) is not None:
+                return
+            before = _bindings(session, instance, port)
+            taken = [row.migration_uuid for row in before if row.host == host and row.active]
+            if taken and taken[0] not in (None, records.migration):
+                reason = f"migration {taken[0]} has bound it there"
+                raise PortBindingFailed(port=port.mac, host=host, reason=reason)
+            _remember(session, records, port, host, before)
+            self._rebind(session, records, instance, port, host)
+
+    def unbind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Put the bindings back as :meth:`bind` found them; nothing if it changed none."""
+        with records.transaction() as session:
+            entry = session.get(JournalEntry, _key(records, port, host))
+            if entry is None:
+                return
+            _forget(session, instance, port)
+            session.add_all([Binding(**row) for row in entry.data["before"]])
+            session.delete(entry)
+
+    def settle(self, records: FencedRecords, instance: str, host: str) -> None:
+        """Drop the bindings to every host but *host*, whose belong to no migration any more."""
+        here = (Binding.instance_uuid == instance, Binding.host == host)
+        with records.transaction() as session:
+            session.execute(delete(Binding).where(Binding.instance_uuid == instance, Binding.host != host))
+            session.execute(update(Binding).where(*here).values(active=True, migration_uuid=None))
+
+    def _rebind(self, session: Session, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        rows = {row.host: row for row in _bindings(session, instance, port)}
+        source = instances.get(session, instance).host
+        for place, network in {source: _named(port), host: self._source(port)}.items():
+            if place not in rows:
+                facts = {"instance_uuid": instance, "port": port.mac, "host": place, "network": network}
+                rows[place] = Binding(**facts, active=False, migration_uuid=None)
+                session.add(rows[place])
+        for row in rows.values():
+            row.active = row.host == host
+        rows[host].migration_uuid = records.migration
+        rows[host].network = self._source(port)
+
+    def _source(self, port: Port) -> str:
+        return self._network_map.get(_named(port), _named(port))
+
+    def _problems(self, source: str) -> Iterator[str]:
+        kind, _, name = source.partition(":")
+        if kind == "network":
+            active = self._networks().get(name)
+            if active is None:
+                yield f"{self._host} has no network {name!r}"
+            elif not active:
+                yield f"network {name!r} of {self._host} is not active"
+        elif not self._bridge_exists(name):
+            yield f"{self._host} has no {'bridge' if kind == 'bridge' else 'network device'} {name}"
+
+
+def from_conf(conf: cfg.ConfigOpts) -> LibvirtPorts:
+    """Make the driver of the settings."""
+    facts = LibvirtFacts(conf.libvirt.uri)
+    return LibvirtPorts(facts.networks, device_exists, read_map(conf.libvirt.network_map), conf.host)
+
+
+def device_exists(name: str) -> bool:
+    """Tell whether this host has a network device of that name."""
+    return name not in ("", ".", "..") and "/" not in name and (NETWORK_DEVICES / name).exists()
+
+
+def read_map(lines: Sequence[str]) -> dict[str, str]:
+    """Read ``bridge:br0=bridge:br1``; both sides must be of one kind, as a definition says it in one word."""
+    found = {}
+    for line in lines:
+        there, _, here = line.partition("=")
+        kinds = {side.partition(":")[0] for side in (there, here)}
+        if (
+            len(kinds) != 1
+            or not kinds <= set(PLUGGED)
+            or not all(side.partition(":")[2] for side in (there, here))
+        ):
+            problem = f"{line!r} is not of the form bridge:NAME=bridge:NAME or network:NAME=network:NAME"
+            raise BadConfiguration(where="[libvirt] network_map", problem=problem)
+        found[there] = here
+    return found
+
+
+def _named(port: Port) -> str:
+    return f"{port.kind}:{port.source or ''}"
+
+
+def _bindings(session: Session, instance: str, port: Port) -> list[Binding]:
+    of_port = (Binding.instance_uuid == instance, Binding.port == port.mac)
+    return list(session.scalars(select(Binding).where(*of_port).order_by(Binding.host)))
+
+
+def _forget(session: Session, instance: str, port: Port) -> None:
+    for row in _bindings(session, instance, port):
+        session.delete(row)
+    session.flush()
+
+
+def _key(records: FencedRecords, port: Port, host: str) -> tuple[str, str, str]:
+    return records.migration, JOURNAL, f"{port.mac} {host}"
+
+
+def _remember(session: Session, records: FencedRecords, port: Port, host: str, before: list[Binding]) -> None:
+    migration, task, key = _key(records, port, host)
+    columns = Binding.__table__.columns.keys()
+    rows: list[dict[str, Any]] = [{name: getattr(row, name) for name in columns} for row in before]
+    session.add(
+        JournalEntry(migration_uuid=migration, task=task, key=key, state="done", data={"before": rows})
+    )

@@ -1,0 +1,218 @@
+"""Network volumes: seen to answer before a guest is sent, seen let go of before it starts elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostler.drivers.volumes import Volumes
+from hostler.drivers.volumes.addresses import addresses
+from hostler.drivers.volumes.fake import FakeVolumes
+from hostler.drivers.volumes.holders import holders
+from hostler.drivers.volumes.network import NetworkVolumes
+from hostler.errors import Failed, MigrationError, VolumeUnreachable
+from hostler.objects import Volume
+
+SECRET = "33333333-3333-4333-8333-333333333333"
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def closed() -> str:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def make_volumes(**changes: Any) -> NetworkVolumes:
+    facts: dict[str, Any] = {"secret_exists": {SECRET}.__contains__, "holders": lambda _: [], "host": "kvm2"}
+    return NetworkVolumes(**facts | changes)
+
+
+def rbd(*servers: str, **facts: Any) -> Volume:
+    return Volume(target="vda", protocol="rbd", name="rbd/vol1", hosts=list(servers), **facts)
+
+
+def test_one_monitor_that_answers_is_enough(server: str, closed: str) -> None:
+    volumes = make_volumes()
+    assert volumes.destination_problems(rbd(closed, server)) == []
+    volumes.connect(rbd(closed, server))
+
+
+def test_a_volume_that_nobody_serves_is_said_and_refused(closed: str) -> None:
+    port = closed.rpartition(":")[2]
+    sentence = (
+        f"volume vda (rbd:rbd/vol1) cannot be reached from kvm2: 127.0.0.1 port {port}: Connection refused"
+    )
+    assert make_volumes().destination_problems(rbd(closed)) == [sentence]
+    with pytest.raises(VolumeUnreachable) as failed:
+        make_volumes().connect(rbd(closed))
+    assert str(failed.value) == sentence
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
+    # A full backlog answers nobody, as a firewall that drops does.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(address)
+        began = time.monotonic()
+        problems = make_volumes(timeout_s=0.3).destination_problems(rbd(*[f"127.0.0.1:{address[1]}"] * 3))
+        assert time.monotonic() - began < 0.9
+        for connection in waiting:
+            connection.close()
+    assert "timed out" in problems[0]
+
+
+def test_a_name_that_does_not_resolve_is_said() -> None:
+    assert "a..b" in make_volumes().destination_problems(rbd("a..b:1"))[0]
+
+
+def test_a_secret_that_libvirt_lacks_is_said_with_what_makes_one(server: str) -> None:
+    assert make_volumes().destination_problems(rbd(server, secret_uuid=SECRET)) == []
+    (problem,) = make_volumes().destination_problems(rbd(server, secret_uuid="another"))
+    assert problem.endswith("libvirt has no secret another; virsh secret-define makes one")
+
+
+def test_a_client_that_finds_its_own_way_is_not_second_guessed() -> None:
+    assert make_volumes().destination_problems(rbd()) == []
+
+
+def test_a_socket_is_looked_for(tmp_path: Path) -> None:
+    path = f"{tmp_path}/nbd.sock"
+    volume = Volume("vda", "nbd", "vol1", [path])
+    assert "No such file" in make_volumes().destination_problems(volume)[0]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        assert make_volumes().destination_problems(volume) == []
+
+
+@pytest.mark.parametrize(
+    ("protocol", "server", "expected"),
+    [
+        ("nbd", "10.0.0.1", [("10.0.0.1", 10809)]),
+        ("iscsi", "san", [("san", 3260)]),
+        ("rbd", "mon1", [("mon1", 3300), ("mon1", 6789)]),
+        ("rbd", "mon1:6790", [("mon1", 6790)]),
+        ("nbd", "[fd00::1]:1", [("fd00::1", 1)]),
+        ("nbd", "fd00::1", [("fd00::1", 10809)]),
+        ("tftp", "boot", []),
+    ],
+)
+def test_where_servers_listen(protocol: str, server: str, expected: list[tuple[str, int]]) -> None:
+    assert addresses(Volume("vda", protocol, "x", [server])) == expected
+
+
+def test_a_volume_that_is_still_held_fails_and_names_the_process() -> None:
+    volumes = make_volumes(holders=lambda _: [42, 43])
+    with pytest.raises(
+        MigrationError, match=r"vda \(rbd:rbd/vol1\) is still in use on kvm2 by process 42, 43"
+    ):
+        volumes.disconnect(rbd())
+    assert issubclass(MigrationError, Failed)
+
+
+def test_what_is_only_read_may_be_held_by_others() -> None:
+    volume = Volume("sda", "https", "debian.iso", ["mirror"])
+    make_volumes(holders=lambda _: [42]).disconnect(volume)
+
+
+def test_a_volume_that_was_let_go_is_let_go_again() -> None:
+    volumes = make_volumes()
+    volumes.disconnect(rbd())
+    volumes.disconnect(rbd())
+
+
+# -- who holds a volume -----------------------------------------------------------------------------------
+
+NBD = {"driver": "nbd", "server": {"type": "inet", "host": "10.0.0.1", "port": "10809"}, "export": "vol1"}
+
+
+def process(proc: Path, pid: int, *nodes: dict[str, Any]) -> Path:
+    words = ["qemu-system-x86_64", "-uuid", "u"]
+    for node in nodes:
+        words += ["-blockdev", json.dumps(node)]
+    folder = proc / str(pid)
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
+    return proc
+
+
+@pytest.mark.parametrize(
+    ("volume", "node"),
+    [
+        (Volume("vda", "rbd", "pool/vol1", ["mon1"]), {"driver": "rbd", "pool": "pool", "image": "vol1"}),
+        (Volume("vda", "nbd", "vol1", ["10.0.0.1"]), NBD),
+        (Volume("vda", "nbd", "vol1", ["10.0.0.1:10809"]), NBD),
+        (
+            Volume("vda", "nbd", "vol1", ["/s"]),
+            {"driver": "nbd", "server": {"type": "unix", "path": "/s"}, "export": "vol1"},
+        ),
+        (
+            Volume("vda", "iscsi", "iqn.2026-01.test:vol1/1", ["san"]),
+            {"driver": "iscsi", "portal": "san:3260", "target": "iqn.2026-01.test:vol1", "lun": 1},
+        ),
+        (
+            Volume("vda", "iscsi", "iqn.2026-01.test:vol1", ["san"]),
+            {"driver": "iscsi", "portal": "san:3260", "target": "iqn.2026-01.test:vol1", "lun": 0},
+        ),
+        (Volume("vda", "gluster", "vol/a", ["g"]), {"driver": "gluster", "volume": "vol", "path": "a"}),
+    ],
+)
+def test_a_process_that_holds_the_volume_is_found(
+    tmp_path: Path, volume: Volume, node: dict[str, Any]
+) -> None:
+    proc = process(tmp_path, 42, node)
+    process(proc, 43, {"driver": "file", "filename": "/x"}, {"driver": "raw", "file": node})
+    process(proc, 44, {"driver": "file", "filename": "/x"})
+    assert holders(volume, proc) == [42, 43]
+    assert holders(dataclasses.replace(volume, name="another"), proc) == []
+
+
+def test_an_export_of_that_name_on_another_server_is_another_volume(tmp_path: Path) -> None:
+    assert holders(Volume("vda", "nbd", "vol1", ["10.0.0.2"]), process(tmp_path, 42, NBD)) == []
+
+
+def test_what_is_no_block_device_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "cmdline").write_bytes(b"qemu\0-blockdev\0{broken\0-blockdev")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "self").mkdir()
+    assert holders(rbd(), tmp_path) == []
+    assert holders(rbd()) == []
+
+
+def test_the_fake_fails_on_demand() -> None:
+    fake: Volumes = FakeVolumes("kvm2")
+    assert isinstance(fake, FakeVolumes)
+    volume = rbd()
+    fake.connect(volume)
+    fake.connect(volume)
+    assert fake.connected == {"rbd/vol1"}
+    fake.fail_next("disconnect", MigrationError("held"))
+    with pytest.raises(MigrationError):
+        fake.disconnect(volume)
+    fake.disconnect(volume)
+    fake.unreachable["rbd/vol1"] = "no route"
+    assert fake.destination_problems(volume) == ["volume vda cannot be reached from kvm2: no route"]
+    with pytest.raises(VolumeUnreachable, match="no route"):
+        fake.connect(volume)
+    assert fake.connected == set()
