@@ -106,7 +106,10 @@ class Hypervisor(Protocol):
         """Return *xml* with each ``<interface>`` source renamed as *ports* (``network:a`` -> ``network:b``) says."""
 
     def listen(self, listener: DomainListener) -> None:
-        """Call *listener*, from a thread of the driver, after each change of a domain; also after a reconnect."""
+        """Call *listener*, from a thread of the driver, after each change of a domain; also after a reconnect.
+
+        Events save waiting, no more: libvirtd may not tell of a guest that ends just after it was restarted.
+        """
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -38,12 +38,13 @@ OBSTACLES = [
         "disk vdb has a backing image of type 'block'",
     ),
     (
-        "<hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/>"
-        "</source></hostdev>",
+        "<hostdev mode='subsystem' type='pci'><source>"
+        "<address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/></source></hostdev>",
         "a pci device of the host is passed through (0000:06:02.0)",
     ),
     (
-        "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/><product id='0xbeef'/></source></hostdev>",
+        "<hostdev mode='subsystem' type='usb'><source>"
+        "<vendor id='0x1234'/><product id='0xbeef'/></source></hostdev>",
         "a usb device of the host is passed through (0x1234:0xbeef)",
     ),
     (
@@ -145,7 +146,8 @@ def test_disks_are_read_as_declared() -> None:
 def test_network_disks_are_volumes() -> None:
     devices = (
         f"<disk type='network'><auth username='u'><secret type='ceph' uuid='{UUID}'/></auth>"
-        "<source protocol='rbd' name='pool/image'><host name='10.0.0.1' port='6789'/><host name='m2'/></source>"
+        "<source protocol='rbd' name='pool/image'><host name='10.0.0.1' port='6789'/>"
+        "<host name='m2'/></source>"
         "<target dev='vdc'/></disk>"
     )
     (volume,) = domain_xml.read_domain(make("web1", UUID, devices)).volumes
@@ -159,7 +161,7 @@ def test_ports_say_where_they_are_plugged_in() -> None:
         "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='lan' portgroup='g'/>"
         "<model type='virtio'/></interface>"
         "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>"
-        "<interface type='direct'><mac address='52:54:00:00:00:03'/><source dev='eth0' mode='bridge'/></interface>"
+        "<interface type='direct'><mac address='52:54:00:00:00:03'/><source dev='eth0'/></interface>"
         "<interface type='user'><mac address='52:54:00:00:00:04'/></interface>"
     )
     ports = domain_xml.read_domain(make("web1", UUID, devices)).ports
@@ -254,7 +256,8 @@ def test_ports_are_plugged_elsewhere_in_a_snapshot_too() -> None:
 
 
 def test_external_snapshots_are_told_from_internal_ones() -> None:
-    template = "<domainsnapshot><memory snapshot='{}'/><disks><disk name='vda' snapshot='{}'/></disks></domainsnapshot>"
+    disks = "<disks><disk name='vda' snapshot='{}'/></disks>"
+    template = f"<domainsnapshot><memory snapshot='{{}}'/>{disks}</domainsnapshot>"
     assert not domain_xml.snapshot_is_external(template.format("internal", "internal"))
     assert not domain_xml.snapshot_is_external(template.format("no", "no"))
     assert domain_xml.snapshot_is_external(template.format("no", "external"))
