@@ -7,17 +7,17 @@ from typing import Protocol
 
 from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
 
-#: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the empty
-#: string when events may have been missed: look at every domain again.
+#: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the
+#: empty string when events may have been missed: look at every domain again.
 DomainListener = Callable[[str], None]
 
 
 class Hypervisor(Protocol):
     """The domains of one host.
 
-    Every call is idempotent: asking twice is asking once. A domain is named by its UUID; one that does not exist is
-    :class:`hostler.errors.InstanceNotFound`, unless the call says otherwise. A hypervisor that does not answer is
-    :class:`hostler.errors.ServerUnreachable`. No call waits for a guest unless it says so.
+    Every call is idempotent: asking twice is asking once. A domain is named by its UUID; one that does not
+    exist is :class:`hostler.errors.InstanceNotFound`, unless the call says otherwise. A hypervisor that does
+    not answer is :class:`hostler.errors.ServerUnreachable`. No call waits for a guest unless it says so.
     """
 
     def resources(self) -> HostResources:
@@ -33,7 +33,7 @@ class Hypervisor(Protocol):
         """Return the domain as it is defined, snapshots and all; nothing is changed.
 
         *obstacles* lists what keeps it from being moved: managed save, passed-through host devices, external
-        snapshots or checkpoints, a lifecycle action that would start it again, host-bound shares, and the like.
+        snapshots or checkpoints, a lifecycle action that would start it again, host-bound shares...
         """
 
     def power_state(self, uuid: str) -> PowerState:
@@ -55,7 +55,7 @@ class Hypervisor(Protocol):
         """End the domain at once; nothing if it is not active or does not exist."""
 
     def wait_until_off(self, uuid: str, timeout_s: float) -> bool:
-        """Wait until the domain is inactive and no process of it lives; tell whether that came true in time."""
+        """Wait until the domain is inactive and no process of it lives; tell whether that came in time."""
 
     def set_autostart(self, uuid: str, enabled: bool) -> None:
         """Say whether the host starts the domain when it boots."""
@@ -70,8 +70,8 @@ class Hypervisor(Protocol):
         """Define the domain and its snapshots (metadata only), parents first, the current one last.
 
         A domain of that UUID that *xml* does not describe by the same name and the same
-        ``<hostler:migration>`` mark is :class:`hostler.errors.ForeignObject`. An active transient one of the same
-        mark becomes persistent.
+        ``<hostler:migration>`` mark is :class:`hostler.errors.ForeignObject`. An active transient one of the
+        same mark becomes persistent.
         """
 
     def create_paused(self, xml: str) -> None:
@@ -88,8 +88,9 @@ class Hypervisor(Protocol):
     def destination_problems(self, domain: Domain, networks: dict[str, str]) -> list[str]:
         """Return, as sentences, why this host could not run *domain*; empty if it can. It only reads.
 
-        Looks at name and UUID, architecture, virtualization type, machine type, CPU, emulator, firmware, UEFI,
-        TPM. *networks* is what :class:`~hostler.drivers.ports.Ports` would map; ports have their own check.
+        Looks at name and UUID, architecture, virtualization type, machine type, CPU, emulator, firmware,
+        UEFI, TPM, secrets and storage pools. *networks* is what :class:`~hostler.drivers.ports.Ports` would
+        map; ports have their own check.
         """
 
     def remove_mark(self, uuid: str, migration: str) -> None:
@@ -100,13 +101,16 @@ class Hypervisor(Protocol):
         """
 
     def mark(self, xml: str, migration: str | None) -> str:
-        """Return *xml* with ``<hostler:migration>`` in its metadata set to *migration*, or removed for None."""
+        """Return *xml* with ``<hostler:migration>`` in its metadata set to *migration*; None removes it."""
 
     def relocate(self, xml: str, ports: dict[str, str]) -> str:
-        """Return *xml* with each ``<interface>`` source renamed as *ports* (``network:a`` -> ``network:b``) says."""
+        """Return *xml* with each ``<interface>`` plugged where *ports* (``network:a`` -> ``bridge:b``) says.
+
+        A snapshot's XML, which holds a domain's, is taken, too.
+        """
 
     def listen(self, listener: DomainListener) -> None:
-        """Call *listener*, from a thread of the driver, after each change of a domain; also after a reconnect.
+        """Call *listener*, from a thread of the driver, after each change of a domain and each reconnect.
 
         Events save waiting, no more: libvirtd may not tell of a guest that ends just after it was restarted.
         """

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
-
 from oslo_config import cfg
 
 from hostler import errors
