@@ -69,6 +69,9 @@ def mount_all(specification: Specification) -> None:
         call("mount", "--rbind", own, place)
     if specification.disk is not None:
         call("mount", "-o", "loop", specification.disk, "/var/lib/libvirt")
+    # On a terminal, virsh would start the agent of a polkit that no host has, and complain.
+    if Path("/usr/bin/pkttyagent").exists():
+        call("mount", "--bind", "/dev/null", "/usr/bin/pkttyagent")
     for folder in ("/run/libvirt", "/run/lock", "/var/lib/libvirt/images", "/var/lib/libvirt/instances"):
         Path(folder).mkdir(parents=True, exist_ok=True)
 

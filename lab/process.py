@@ -133,8 +133,8 @@ def _end(pid: int | None, number: int | None, timeout_s: float, still_ours: Call
             _signal_and_wait(descriptor, number, timeout_s)
     finally:
         os.close(descriptor)
-    if pid in _children:
-        _children.pop(pid).wait(timeout=timeout_s)
+    if pid in _children and start_time(pid) is None:
+        _children.pop(pid).wait()
 
 
 def _signal_and_wait(descriptor: int, number: int | None, timeout_s: float) -> None:

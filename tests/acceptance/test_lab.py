@@ -6,7 +6,7 @@ import pytest
 
 from lab import Guest, Host, Lab
 from lab.disks import LAYERED, Disk
-from lab.process import wait_until
+from lab.process import start_time, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -60,14 +60,14 @@ def test_a_slow_link_keeps_its_rate(kvm1: Host, kvm2: Host) -> None:
 
 
 def test_a_command_in_a_host_dies_with_whoever_started_it(kvm1: Host) -> None:
-    def runs() -> bool:
-        return kvm1.run(["busybox", "pgrep", "-f", "^sleep 4711"], check=False).returncode == 0
+    process = kvm1.popen(["sleep", "600"])
+    pid = kvm1.pid_of(process)
+    assert start_time(pid) is not None
 
-    with kvm1.popen(["sleep", "4711"]) as process:
-        wait_until(runs, "the command to run")
-        process.kill()
+    process.kill()
+    process.communicate()
 
-    wait_until(lambda: not runs(), "the command to be gone")
+    wait_until(lambda: start_time(pid) is None, "the command to be gone")
 
 
 def test_zookeeper_is_reached_from_hosts_and_machine_and_restarts_in_place(lab: Lab, kvm1: Host) -> None:

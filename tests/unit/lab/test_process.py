@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,17 @@ def test_a_daemon_is_found_by_a_later_command_and_ended(tmp_path: Path) -> None:
 
 def test_a_process_that_got_the_pid_of_a_dead_daemon_is_spared(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        dead = Daemon(record)
-        dead.start(["true"], tmp_path / "log")
-        recorded = json.loads(record.read_text())
-        dead.wait()
-        record.write_text(json.dumps({**recorded, "pid": stranger.pid}))
+    daemon = Daemon(record)
+    pid = daemon.start(["sleep", "60"], tmp_path / "log")
+    truth = record.read_text()
+    record.write_text(json.dumps({**json.loads(truth), "start_time": 1}))
 
-        dead.end()
+    daemon.end()
+    assert start_time(pid) is not None
 
-        assert stranger.poll() is None
-        stranger.kill()
+    record.write_text(truth)
+    daemon.end()
+    assert start_time(pid) is None
 
 
 def test_a_daemon_that_heeds_no_signal_is_killed(tmp_path: Path) -> None:
