@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from hostler.errors import (
     MigrationPreCheckError,
     Park,
 )
-from hostler.objects import Inventory, PowerState
+from hostler.objects import Inventory, PowerState, Snapshot
 from hostler.records import instances, moves
 from hostler.records.models import Instance, Migration
 from hostler.tasks.base import DEST, HostTask, Leg
@@ -132,7 +133,7 @@ class StartGuest(HostTask):
     @staticmethod
     def _start(leg: Leg, inventory: dict[str, Any], was_running: bool) -> None:
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
-        hypervisor.define(_definition(leg, inventory), Inventory.from_dict(inventory).domain.snapshots)
+        hypervisor.define(_definition(leg, inventory), _snapshots(leg, inventory))
         if not was_running:
             hypervisor.destroy(uuid)
             return
@@ -204,6 +205,14 @@ def _confirm(session: Session, leg: Leg, power_state: PowerState) -> None:
 
 def _handed_over(instance: Instance, migration: Migration) -> bool:
     return instance.host == migration.dest_compute and migration.status == "finished"
+
+
+def _snapshots(leg: Leg, inventory: dict[str, Any]) -> list[Snapshot]:
+    """Return the snapshots, each with the definition it would bring back as this host names its networks."""
+    domain = Inventory.from_dict(inventory).domain
+    mapping = leg.drivers.ports.mapping(domain.ports)
+    relocate = leg.drivers.hypervisor.relocate
+    return [dataclasses.replace(one, xml=relocate(one.xml, mapping)) for one in domain.snapshots]
 
 
 def _definition(leg: Leg, inventory: dict[str, Any]) -> str:

@@ -209,7 +209,7 @@ class World:
     def _host(self, name: str, address: str) -> FakeHost:
         home = self.directory / name
         root, private = home / "root", home / "private"
-        for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/run/lock"):
+        for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/var/lib/hostler/migrations"):
             under(root, path).mkdir(parents=True)
         hypervisor = FakeHypervisor(name, root=root)
         hypervisor.bridges.add("br0")
