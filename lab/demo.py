@@ -40,8 +40,12 @@ def play(lab: Lab) -> None:
     """The whole demo, in order."""
     say("Two hosts, each with its own libvirt, and a hostler worker on each.")
     lab.down()
-    lab.up(workers=True)
+    lab.up()
     kvm1, kvm2 = lab.host("kvm1"), lab.host("kvm2")
+    type_in(kvm1, "hostler", "db", "upgrade")
+    for host in (kvm1, kvm2):
+        host.start_worker()
+        print(f"root@{host.name}:~# systemctl start hostler-worker")
     say("A small real guest boots on kvm1.")
     web1 = Guest("web1").create(kvm1).start(kvm1)
     wait_until(lambda: knows(kvm1, web1), "hostler to know web1", pause_s=0.5)

@@ -92,8 +92,10 @@ class Lab:
             self._install()
         with ThreadPoolExecutor() as pool:
             list(pool.map(Host.power_on, self.hosts))
-        for host in self.hosts if workers else ():
-            host.start_worker()
+        if workers:
+            self.hosts[0].run(["hostler", "db", "upgrade"])
+            for host in self.hosts:
+                host.start_worker()
         return self
 
     def down(self) -> None:

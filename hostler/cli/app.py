@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from hostler.jobboard.client import Client
 
 EXIT_USAGE = 2
+
+# oslo.utils looks whether eventlet is installed, and that speaks up; nothing here runs on it.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 
 DESCRIPTION = (
     "Move stopped virtual machines between libvirt hosts."
