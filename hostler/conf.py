@@ -34,19 +34,64 @@ default_opts = [
         "migration_inbound_addr",
         help="Address or name at which this host takes images, where that is another network than my_ip's.",
     ),
-    cfg.StrOpt("instances_path", default="/var/lib/libvirt/instances", help="Where servers have directories of their own."),
-    cfg.StrOpt("state_path", default="/var/lib/hostler", help="What the worker keeps across a restart of the host."),
-    cfg.StrOpt("run_path", default="/run/hostler", help="What the worker keeps while the host is up: keys, locks. Must be local."),
-    cfg.IntOpt("max_concurrent_migrations", default=4, min=1, help="How many migrations this host works on at once."),
-    cfg.IntOpt("shutdown_timeout", default=60, min=0, help="Seconds a guest has to shut down before its plug is pulled."),
-    cfg.IntOpt("shutdown_retry_interval", default=10, min=1, help="Seconds after which the power button is pressed again."),
-    cfg.IntOpt("graceful_shutdown_timeout", default=60, min=0, help="Seconds a worker that was told to end waits for the current step."),
-    cfg.IntOpt("guest_start_timeout", default=60, min=1, help="Seconds until a guest must be running on its new host."),
-    cfg.FloatOpt("cpu_allocation_ratio", default=4.0, min=0.1, help="Virtual CPUs that a CPU of the host may carry."),
-    cfg.FloatOpt("ram_allocation_ratio", default=1.0, min=0.1, help="Guest memory for each byte of the host's memory."),
-    cfg.FloatOpt("disk_allocation_ratio", default=1.0, min=0.1, help="Disk given to servers for each byte of the host's."),
-    cfg.IntOpt("reserved_host_memory_mb", default=512, min=0, help="Memory of the host that servers never get."),
-    cfg.IntOpt("max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."),
+    cfg.StrOpt(
+        "instances_path",
+        default="/var/lib/libvirt/instances",
+        help="Where servers have directories of their own.",
+    ),
+    cfg.StrOpt(
+        "state_path", default="/var/lib/hostler", help="What the worker keeps across a restart of the host."
+    ),
+    cfg.StrOpt(
+        "run_path",
+        default="/run/hostler",
+        help="What the worker keeps while the host is up: keys, locks. Must be local.",
+    ),
+    cfg.IntOpt(
+        "max_concurrent_migrations", default=4, min=1, help="How many migrations this host works on at once."
+    ),
+    cfg.IntOpt(
+        "shutdown_timeout",
+        default=60,
+        min=0,
+        help="Seconds a guest has to shut down before its plug is pulled.",
+    ),
+    cfg.IntOpt(
+        "shutdown_retry_interval",
+        default=10,
+        min=1,
+        help="Seconds after which the power button is pressed again.",
+    ),
+    cfg.IntOpt(
+        "graceful_shutdown_timeout",
+        default=60,
+        min=0,
+        help="Seconds a worker that was told to end waits for the current step.",
+    ),
+    cfg.IntOpt(
+        "guest_start_timeout",
+        default=60,
+        min=1,
+        help="Seconds until a guest must be running on its new host.",
+    ),
+    cfg.FloatOpt(
+        "cpu_allocation_ratio", default=4.0, min=0.1, help="Virtual CPUs that a CPU of the host may carry."
+    ),
+    cfg.FloatOpt(
+        "ram_allocation_ratio", default=1.0, min=0.1, help="Guest memory for each byte of the host's memory."
+    ),
+    cfg.FloatOpt(
+        "disk_allocation_ratio",
+        default=1.0,
+        min=0.1,
+        help="Disk given to servers for each byte of the host's.",
+    ),
+    cfg.IntOpt(
+        "reserved_host_memory_mb", default=512, min=0, help="Memory of the host that servers never get."
+    ),
+    cfg.IntOpt(
+        "max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."
+    ),
 ]
 
 database_opts = [
@@ -56,17 +101,38 @@ database_opts = [
         help="SQLAlchemy URL of the records: postgresql+psycopg2://..., mysql+pymysql://..., or sqlite:///FILE"
         " where every host sees that file on one machine.",
     ),
-    cfg.IntOpt("connect_timeout", default=5, min=1, help="Seconds until an unanswered connection is given up."),
+    cfg.IntOpt(
+        "connect_timeout", default=5, min=1, help="Seconds until an unanswered connection is given up."
+    ),
 ]
 
 zookeeper_opts = [
     cfg.ListOpt("hosts", default=[], help="ZooKeeper servers, host:port each."),
     cfg.StrOpt("root", default="/hostler", help="Node under which everything of hostler lies."),
-    cfg.FloatOpt("session_timeout", default=10.0, min=1, help="Seconds after which a silent worker loses its claims."),
-    cfg.FloatOpt("connect_timeout", default=5.0, min=0.5, help="Seconds until an unanswered connection is given up."),
-    cfg.FloatOpt("relist_interval", default=30.0, min=1, help="Seconds between two looks at the whole board: the net under the watches."),
-    cfg.FloatOpt("reconcile_interval", default=60.0, min=1, help="Seconds between two comparisons of board and records."),
-    cfg.FloatOpt("posting_timeout", default=30.0, min=1, help="Seconds after which a migration that was never posted is given up."),
+    cfg.FloatOpt(
+        "session_timeout", default=10.0, min=1, help="Seconds after which a silent worker loses its claims."
+    ),
+    cfg.FloatOpt(
+        "connect_timeout", default=5.0, min=0.5, help="Seconds until an unanswered connection is given up."
+    ),
+    cfg.FloatOpt(
+        "relist_interval",
+        default=30.0,
+        min=1,
+        help="Seconds between two looks at the whole board: the net under the watches.",
+    ),
+    cfg.FloatOpt(
+        "reconcile_interval",
+        default=60.0,
+        min=1,
+        help="Seconds between two comparisons of board and records.",
+    ),
+    cfg.FloatOpt(
+        "posting_timeout",
+        default=30.0,
+        min=1,
+        help="Seconds after which a migration that was never posted is given up.",
+    ),
 ]
 
 libvirt_opts = [
@@ -79,14 +145,22 @@ libvirt_opts = [
     ),
 ]
 
-images_opts = [
-    cfg.IntOpt("port_first", default=20900, min=1, max=65535, help="First TCP port at which images are taken."),
-    cfg.IntOpt("port_last", default=20963, min=1, max=65535, help="Last one; each arriving migration takes a port."),
-    cfg.IntOpt("connections", default=4, min=1, max=16, help="Connections over which a migration sends its images."),
-    cfg.IntOpt("timeout", default=300, min=1, help="Seconds that a copy waits for its receiver to come back."),
+images_opts: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "port_first", default=20900, min=1, max=65535, help="First TCP port at which images are taken."
+    ),
+    cfg.IntOpt(
+        "port_last", default=20963, min=1, max=65535, help="Last one; each arriving migration takes a port."
+    ),
+    cfg.IntOpt(
+        "connections", default=4, min=1, max=16, help="Connections over which a migration sends its images."
+    ),
+    cfg.IntOpt(
+        "timeout", default=300, min=1, help="Seconds that a copy waits for its receiver to come back."
+    ),
 ]
 
-driver_opts = [
+driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
     cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
     cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),

@@ -12,6 +12,10 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+#: The two roles of a migration's hosts; the migration's record says who plays which.
+SOURCE = "source"
+DEST = "dest"
+
 
 class PowerState(enum.StrEnum):
     """Nova's power states, as far as libvirt tells them apart."""
@@ -39,7 +43,7 @@ class Record:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Build the record from :meth:`to_dict`'s result; unknown keys are a :class:`TypeError`."""
-        hints = _hints(cls)
+        hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]
         return cls(**{key: _revive(hints.get(key, Any), value) for key, value in data.items()})
 
 
@@ -170,7 +174,9 @@ class UnitKind(enum.StrEnum):
     """Why a unit moves, and what may become of it on the source."""
 
     OWN = "own"  #: this server's alone: set aside, copied, removed by confirm
-    SHARED = "shared"  #: backing files, ISO images, kernels: copied where missing, never removed, never set aside
+    SHARED = (
+        "shared"  #: backing files, ISO images, kernels: copied where missing, never removed, never set aside
+    )
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hostler.objects import Record
+from hostler.objects import DEST, SOURCE, Record
 
-SOURCE = "source"
-DEST = "dest"
+__all__ = ["DEST", "SOURCE", "Step"]
 
 
 @dataclass(frozen=True)

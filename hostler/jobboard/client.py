@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import KazooTimeoutError
@@ -27,6 +28,8 @@ from hostler.records import fence, hosts, instances, moves
 from hostler.records.database import Database
 from hostler.records.hosts import Amounts
 from hostler.records.models import Instance, Migration, new_uuid, now
+
+Answer = TypeVar("Answer")
 
 
 class Client:
@@ -145,7 +148,9 @@ class Client:
             migration.outcome = migration.error = migration.hint = migration.finished_at = None
             migration.updated_at = now()
             write_flow(session, migration, store)
-            fence.add_event(session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}")
+            fence.add_event(
+                session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}"
+            )
         return self._post(migration)
 
     # -- underneath ---------------------------------------------------------------------------------------
@@ -178,7 +183,9 @@ class Client:
             )
         if instance.vm_state not in ("active", "stopped") or instance.task_state is not None:
             state = instance.task_state or instance.vm_state
-            raise InstanceInvalidState(server=instance.name, state=state, method=method, allowed="active or stopped")
+            raise InstanceInvalidState(
+                server=instance.name, state=state, method=method, allowed="active or stopped"
+            )
 
     @staticmethod
     def _new(instance: Instance, dest: str, kind: str, flow: str, requested_by: str) -> Migration:
@@ -212,7 +219,7 @@ class Client:
         self._zookeeper(lambda: put_on_board(self.database, self.board, migration))
         return migration.uuid
 
-    def _zookeeper(self, call: Any) -> Any:
+    def _zookeeper(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except (KazooException, KazooTimeoutError) as error:

@@ -18,7 +18,6 @@ from taskflow.persistence import models
 
 from hostler.errors import FlowUnreadable
 from hostler.flows.shape import Step
-from hostler.objects import Record
 from hostler.records.fence import FencedRecords
 from hostler.records.models import AtomRow, FlowRow, now
 
@@ -67,7 +66,9 @@ class LegBackend:
             if clock := _CLOCKS.get(changes.get("state", "")):
                 changes[clock] = now()
             with self._records.transaction() as session:
-                session.connection().execute(_update_of(frozenset(changes)), {"at_uuid": atom.uuid, **changes})
+                session.connection().execute(
+                    _update_of(frozenset(changes)), {"at_uuid": atom.uuid, **changes}
+                )
             self._written[atom.uuid] = columns
         return atom
 
@@ -76,7 +77,11 @@ class LegBackend:
 def _update_of(columns: frozenset[str]) -> Update:
     """Return the statement that writes these columns of one step; few sets of them occur, so each is built once."""
     atoms = AtomRow.metadata.tables[AtomRow.__tablename__]
-    return update(atoms).where(atoms.c.uuid == bindparam("at_uuid")).values({name: bindparam(name) for name in columns})
+    return (
+        update(atoms)
+        .where(atoms.c.uuid == bindparam("at_uuid"))
+        .values({name: bindparam(name) for name in columns})
+    )
 
 
 def _columns(atom: models.AtomDetail) -> dict[str, Any]:
@@ -85,19 +90,29 @@ def _columns(atom: models.AtomDetail) -> dict[str, Any]:
     for name in ("failure", "revert_failure"):
         if columns[name]:
             # The arguments of a foreign exception may be anything; its text is in the record already.
-            columns[name] = columns[name] | {"exc_args": [str(argument) for argument in columns[name]["exc_args"]]}
+            columns[name] = columns[name] | {
+                "exc_args": [str(argument) for argument in columns[name]["exc_args"]]
+            }
     return columns
 
 
-
 def insert_flow(
-    session: Session, migration: str, detail: models.FlowDetail, shape: Sequence[Step], ending: Mapping[str, Any]
+    session: Session,
+    migration: str,
+    detail: models.FlowDetail,
+    shape: Sequence[Step],
+    ending: Mapping[str, Any],
 ) -> None:
     """Write a flow that was prepared in memory: its shape, how it ends when undone, and all its steps."""
     meta = {"format": FORMAT, "shape": [step.to_dict() for step in shape], "reverted": dict(ending)}
     session.execute(
         insert(FlowRow).values(
-            uuid=detail.uuid, migration_uuid=migration, name=detail.name, state=None, meta=meta, created_at=now()
+            uuid=detail.uuid,
+            migration_uuid=migration,
+            name=detail.name,
+            state=None,
+            meta=meta,
+            created_at=now(),
         )
     )
     positions = {step.name: number for number, step in enumerate(shape, 1)}

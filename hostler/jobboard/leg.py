@@ -151,7 +151,7 @@ class MigrationLeg:
             engine.atom_notifier.register(state, boundary.passed)
         try:
             engine.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a step raised; Interrupted passes
             # The engine raises what its steps raised: that is in the records, where the next decision finds it.
             LOG.debug("%s: the engine stopped: %s", self.migration.name, error)
             self._engine_error = str(error)
@@ -177,7 +177,15 @@ class MigrationLeg:
                 outcome = self._close_reverted(session, row, flow)
             else:
                 outcome = "success"
-                moves.save(session, row.uuid, phase="closed", outcome=outcome, error=None, hint=None, finished_at=now())
+                moves.save(
+                    session,
+                    row.uuid,
+                    phase="closed",
+                    outcome=outcome,
+                    error=None,
+                    hint=None,
+                    finished_at=now(),
+                )
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self.board.consume(self.claim)
         LOG.info("%s: %s ended: %s", self.migration.name, row.flow_name, outcome)
@@ -241,5 +249,3 @@ def _cause(flow: StoredFlow, step: str) -> str:
     first = flow.failure() or {}
     text = f"the undo of {step} failed: {undo.get('exception_str', 'no reason is on record')}"
     return f"{text}; it was undone because: {first['exception_str']}" if first.get("exception_str") else text
-
-

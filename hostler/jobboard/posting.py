@@ -118,11 +118,19 @@ def withdraw(database: Database, migration: Migration, reason: str | None = None
             moves.save(session, current.uuid, phase="closed", status="finished", outcome="success")
             return
         if instances.get(session, current.instance_uuid).task_state == "resize_prep":
-            instances.save(session, current.instance_uuid, expected_task_state=["resize_prep"], task_state=None)
+            instances.save(
+                session, current.instance_uuid, expected_task_state=["resize_prep"], task_state=None
+            )
         if reason is None:
             session.execute(delete(Fence).where(Fence.migration_uuid == current.uuid))
             session.execute(delete(Migration).where(Migration.uuid == current.uuid))
         else:
             moves.save(
-                session, current.uuid, phase="closed", status="error", outcome="refused", error=reason, finished_at=now()
+                session,
+                current.uuid,
+                phase="closed",
+                status="error",
+                outcome="refused",
+                error=reason,
+                finished_at=now(),
             )

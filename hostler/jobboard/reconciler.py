@@ -40,7 +40,9 @@ class Reconciler:
             if migration.phase == "open":
                 mended += self._post_again(migration)
             elif now() - migration.updated_at > self._posting_timeout:
-                withdraw(self._database, migration, "it was never posted: whoever asked for it died in between")
+                withdraw(
+                    self._database, migration, "it was never posted: whoever asked for it died in between"
+                )
                 mended.append(f"migration {migration.uuid} was never posted and is given up")
         mended += self._release_servers()
         for sentence in mended:
@@ -73,7 +75,9 @@ class Reconciler:
         decision = decide(flow.shape, flow.states)
         ours = decision.step if isinstance(decision, (Execute, Revert)) else flow.shape[-1]
         host = host_of(ours, current)
-        posting = Posting(current.uuid, current.instance_uuid, current.flow_name, current.flow_uuid, epoch=epoch)
+        posting = Posting(
+            current.uuid, current.instance_uuid, current.flow_name, current.flow_uuid, epoch=epoch
+        )
         if not self._board.post(host, posting):
             return []
         return [f"the job of migration {current.uuid} was gone and is on {host}'s board again"]
@@ -90,7 +94,7 @@ class Reconciler:
                     continue
             if self._board.posting(place.board, place.migration) is None:
                 self._board.release(instance, place)
-                mended.append(f"server {instance} was held for migration {place.migration}, which is over: let go")
+                mended.append(
+                    f"server {instance} was held for migration {place.migration}, which is over: let go"
+                )
         return mended
-
-

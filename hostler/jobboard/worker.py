@@ -18,7 +18,15 @@ from kazoo.exceptions import KazooException, NodeExistsError
 from oslo_config import cfg
 
 from hostler import __version__
-from hostler.errors import Fenced, Interrupted, ReceiverUnavailable, Refused, ServerUnreachable, SessionLost, Unreachable
+from hostler.errors import (
+    Fenced,
+    Interrupted,
+    ReceiverUnavailable,
+    Refused,
+    ServerUnreachable,
+    SessionLost,
+    Unreachable,
+)
 from hostler.jobboard import lock, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board, Claim
@@ -127,7 +135,9 @@ class Worker:
             except (ServerUnreachable, KazooException) as error:
                 LOG.warning("%s: looked at again in %.0f s", error or type(error).__name__, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
-            self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic(), self.conf.zookeeper.relist_interval)))
+            self._wake.wait(
+                max(0.0, min(pause, reconcile_due - time.monotonic(), self.conf.zookeeper.relist_interval))
+            )
 
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
         """Start a leg for each job that can be had; return after how many seconds to look again at the latest."""
@@ -270,7 +280,7 @@ class Worker:
 
 def run(conf: cfg.ConfigOpts) -> int:
     """Run this host's worker until SIGTERM or SIGINT; return the exit code."""
-    from hostler.jobboard.assembly import make_drivers  # noqa: PLC0415 - drivers load native libraries
+    from hostler.jobboard.assembly import make_drivers
 
     database = Database(conf.database.connection, conf.database.connect_timeout)
     worker = Worker(conf, database, make_drivers(conf))

@@ -26,6 +26,7 @@ def _away_ends_the_leg() -> Iterator[None]:
     except ServerUnreachable as error:
         raise Unreachable(str(error)) from error
 
+
 _fences = Fence.metadata.tables[Fence.__tablename__]
 #: Built once, and below the ORM: it begins every write of a leg.
 _TOUCH = (

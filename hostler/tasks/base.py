@@ -19,7 +19,7 @@ from hostler.drivers.notifications import Notifications
 from hostler.drivers.ports import Ports
 from hostler.drivers.volumes import Volumes
 from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
-from hostler.flows.shape import DEST, SOURCE
+from hostler.objects import DEST, SOURCE
 from hostler.records.fence import FencedRecords, Journal
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Leg(Protocol):
         """Wait, but no longer than the leg may go on."""
 
 
-class HostTask(task.Task):  # type: ignore[misc]
+class HostTask(task.Task):
     """A step that belongs to one of a migration's two hosts.
 
     Its class docstring names what undoes it, after "Reverts by:". ``execute`` and ``revert`` may both be killed

@@ -96,7 +96,6 @@ def own_units(inventory: dict[str, Any]) -> list[Unit]:
     return [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
 
 
-
 def _refuse_old_proof(leg: Leg, proven_at: str) -> None:
     age = datetime.now(UTC) - datetime.fromisoformat(proven_at)
     if not -CLOCK_SKEW <= age <= PROOF_LIFETIME:

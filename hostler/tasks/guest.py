@@ -200,7 +200,9 @@ class SettleGuest(HostTask):
 def _confirm(session: Session, leg: Leg, power_state: PowerState) -> None:
     vm_state = instances.vm_state_of(power_state)
     moves.save(session, leg.migration.uuid, status="confirmed")
-    instances.save(session, leg.migration.instance, vm_state=vm_state, power_state=power_state, task_state=None)
+    instances.save(
+        session, leg.migration.instance, vm_state=vm_state, power_state=power_state, task_state=None
+    )
 
 
 def _handed_over(instance: Instance, migration: Migration) -> bool:
@@ -221,4 +223,3 @@ def _definition(leg: Leg, inventory: dict[str, Any]) -> str:
     hypervisor = leg.drivers.hypervisor
     mapping = leg.drivers.ports.mapping(domain.ports)
     return hypervisor.mark(hypervisor.relocate(domain.xml, mapping), leg.migration.uuid)
-

@@ -11,7 +11,16 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from hostler.errors import MigrationError
-from hostler.objects import CopyProgress, Export, FileEntry, ImageDigest, Inventory, ReceiverAddress, Unit, UnitKind
+from hostler.objects import (
+    CopyProgress,
+    Export,
+    FileEntry,
+    ImageDigest,
+    Inventory,
+    ReceiverAddress,
+    Unit,
+    UnitKind,
+)
 from hostler.records import hosts, moves
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
@@ -101,7 +110,9 @@ class VerifyImages(HostTask):
 
     where = DEST
 
-    def execute(self, leg: Leg, inventory: dict[str, Any], arriving: list[str], digests: list[dict[str, Any]]) -> None:
+    def execute(
+        self, leg: Leg, inventory: dict[str, Any], arriving: list[str], digests: list[dict[str, Any]]
+    ) -> None:
         """Compare each file with what left; a block that differs is :class:`~hostler.errors.ImageMismatch`."""
         close_receiver(leg)
         journal = self.journal(leg)

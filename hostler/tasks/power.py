@@ -65,4 +65,6 @@ class PowerOff(HostTask):
                 return
         hypervisor.destroy(uuid)
         if not hypervisor.wait_until_off(uuid, DESTROY_TIMEOUT_S):
-            raise InstancePowerOffFailure(instance=uuid, reason="its process did not end when its plug was pulled")
+            raise InstancePowerOffFailure(
+                instance=uuid, reason="its process did not end when its plug was pulled"
+            )

@@ -39,7 +39,9 @@ class EnterState(HostTask):
     @staticmethod
     def _move(session: Session, leg: Leg, task_state: tuple[str, str], status: tuple[str, str]) -> None:
         migration = moves.get(session, leg.migration.uuid)
-        instances.save(session, leg.migration.instance, expected_task_state=task_state, task_state=task_state[1])
+        instances.save(
+            session, leg.migration.instance, expected_task_state=task_state, task_state=task_state[1]
+        )
         if not moves.save(session, migration.uuid, expected_status=status, status=status[1]):
             raise UnexpectedTaskStateError(
                 instance=leg.migration.instance, actual=migration.status, expected=" or ".join(status)

@@ -132,7 +132,9 @@ class World:
             os.pwrite(file.fileno(), os.urandom(100_000), 5 << 20)
         disks = DISK.format(format="qcow2", path=root_disk, letter="a")
         disks += DISK.format(format="raw", path=data_disk, letter="b")
-        host.hypervisor.define(DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True)
+        host.hypervisor.define(
+            DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True
+        )
         if running:
             host.hypervisor.start(number)
             host.volumes.connected.add("data")
@@ -214,7 +216,9 @@ class World:
         hypervisor = FakeHypervisor(name, root=root)
         hypervisor.bridges.add("br0")
         network = self.directory / "network"
-        receiver = FakeReceiver(private / "state", private / "run", address, (21000, 21010), network=network, root=root)
+        receiver = FakeReceiver(
+            private / "state", private / "run", address, (21000, 21010), network=network, root=root
+        )
         sender = FakeSender(network=network, address=address, root=root)
         volumes, notifications = FakeVolumes(name), FakeNotifications()
         drivers = Drivers(
