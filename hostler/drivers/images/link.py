@@ -28,7 +28,7 @@ WORDS = {
 }
 
 
-class Broken(Exception):  # noqa: N818 - a state of the link, answered by a new one
+class Broken(Exception):
     """The connection is gone, or could not be made; another one may do."""
 
 

@@ -50,7 +50,7 @@ class NbdSender:
                 file.close()
 
 
-class _Stopped(Exception):  # noqa: N818 - nobody's fault: another thread has said why
+class _Stopped(Exception):
     """The copy ends; this thread has nothing to say about it."""
 
 
