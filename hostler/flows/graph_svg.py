@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from hostler.flows.graph import COLOURS, FAILED, PENDING, STATES, Drawing, is_nothing, visible
+from hostler.flows.graph import COLOURS, FAILED, PENDING, STATES, Drawing, is_nothing, prose, visible
 from hostler.flows.shape import SOURCE
 
 _MARGIN = 20
@@ -113,9 +113,9 @@ class _Page:
     def _step(self, index: int) -> None:
         step, mark = self.drawing.steps[index], self.drawing.mark(index)
         source = step.where == SOURCE
-        does = _wrapped(step.does)
+        does = _wrapped(prose(step.does))
         errors = _wrapped(mark.undo_error or mark.error or "")
-        undo = _wrapped("undo: " + self.drawing.undo(index))
+        undo = _wrapped("undo: " + prose(self.drawing.undo(index)))
         height = max(
             30 + _LINE * (len(does) + len(errors)) + 6 * bool(does or errors), 12 + _LINE * len(undo)
         )
