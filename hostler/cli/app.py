@@ -56,6 +56,11 @@ class PrintableFormatter(logging.Formatter):
         return "\n".join(printable(line) for line in super().format(record).splitlines())
 
 
+def _own(record: logging.LogRecord) -> bool:
+    # a server that is away is the command's own error: its library need not say so twenty times
+    return record.name.split(".")[0] == "hostler"
+
+
 class HostlerApp(App):
     """``hostler``."""
 
@@ -92,12 +97,11 @@ class HostlerApp(App):
         handler.setFormatter(PrintableFormatter(self.CONSOLE_MESSAGE_FORMAT))
         loud = self.options.debug or self.options.verbose_level > 0
         handler.setLevel(logging.DEBUG if self.options.debug else logging.INFO if loud else logging.WARNING)
+        if not loud:
+            handler.addFilter(_own)
         root.setLevel(logging.DEBUG if loud else logging.WARNING)
         root.addHandler(handler)
-        if not loud:
-            # a server that is away is the command's own error: its library need not say so twenty times
-            for name in ("kazoo", "sqlalchemy", "taskflow"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.captureWarnings(True)
 
     def run(self, argv: list[str]) -> int:
         """Run the command that *argv* names; without one, print the help."""

@@ -106,9 +106,7 @@ class Snapshot:
     requested_by: str
     cancel_reason: str | None
     created_at: datetime.datetime
-    begun_at: (
-        datetime.datetime
-    )  #: when its flow was asked for: a confirmation is asked for later than the migration
+    begun_at: datetime.datetime  #: when its flow was asked for; a confirmation's is not the migration's
     finished_at: datetime.datetime | None
     at: datetime.datetime
     report: dict[str, Any] | None = None

@@ -97,8 +97,8 @@ class World:
                     uuid=flow,
                     migration_uuid=uuid,
                     name=facts["flow_name"],
-                    state=None,
                     meta={"shape": shapes},
+                    created_at=facts["created_at"],
                 )
             )
             session.flush()

@@ -57,6 +57,7 @@ def hostler(world: World, capsys: pytest.CaptureFixture[str]) -> Iterator[Hostle
     yield run
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture

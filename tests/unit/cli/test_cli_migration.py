@@ -16,6 +16,7 @@ import pytest
 
 from hostler.cli import app
 from hostler.flows.graph import FORMATS
+from hostler.records.database import Database
 from tests.unit.cli.cli_world import MIGRATION, SERVER, START, Hostler, World
 
 OTHER = "beef0000-2222-4333-8444-555555555555"
@@ -267,3 +268,25 @@ def test_an_unreachable_database_is_told_within_ten_seconds(tmp_path: Path) -> N
     )
     assert "secret" not in ran.stderr
     assert len(ran.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("argv", [("host", "list"), ("server", "migrate", "web1", "--to", "kvm2", "--wait")])
+def test_an_unreachable_zookeeper_is_told_in_two_lines_within_ten_seconds(
+    tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    url = f"sqlite:///{tmp_path}/hostler.sqlite"
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    config = tmp_path / "hostler.conf"
+    config.write_text(
+        f"[database]\nconnection = {url}\n[zookeeper]\nhosts = 127.0.0.1:1\nconnect_timeout = 2\n"
+    )
+    began = time.monotonic()
+    ran = run_program("--config-file", str(config), *argv)
+    assert time.monotonic() - began < 10
+    assert (ran.returncode, ran.stdout) == (1, "")
+    lines = ran.stderr.splitlines()
+    assert lines[0].startswith("hostler: ZooKeeper does not answer at 127.0.0.1:1: ")
+    assert lines[1].startswith("  try: ")
+    assert len(lines) == 2
