@@ -1,0 +1,105 @@
+"""Writes the pages that are made from the code: settings, errors and flows.
+
+Sphinx runs it (``conf.py``). By hand, ``python docs/render.py`` renews the picture in the README.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+from oslo_config import cfg
+
+from hostler import conf, errors, flows
+from hostler.flows import graph
+
+DOCS = Path(__file__).resolve().parent
+README_PICTURE = DOCS / "images" / "cold_migration.svg"
+
+
+def picture(name: str) -> str:
+    """Return the drawing of a flow."""
+    return graph.draw(flows.shape_of(name), "svg", title=name)
+
+
+def write(directory: Path) -> None:
+    """Write every page into *directory*."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in flows.FLOWS:
+        (directory / f"{name}.svg").write_text(picture(name), encoding="utf-8")
+    for name, lines in (("flows", flow_page()), ("settings", settings_page()), ("errors", errors_page())):
+        (directory / f"{name}.inc").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def flow_page() -> Iterator[str]:
+    """Give a section for each flow."""
+    for name, make in flows.FLOWS.items():
+        yield from (f".. _flow-{name}:", "", name, "-" * len(name), "", inspect.getdoc(make) or "", "")
+        yield from (f".. image:: /generated/{name}.svg", f"   :alt: the flow {name}", "")
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 5 10 25 30 30", "")
+        yield from _row("\\#", "Host", "Step", "Does", "Undone by")
+        for number, step in enumerate(flows.shape_of(name), 1):
+            yield from _row(str(number), step.where, step.name, step.does, step.undo)
+            if step.point_of_no_return:
+                yield from _row("", "", "**point of no return**", "", "nothing above is undone from here on")
+        yield ""
+
+
+def settings_page() -> Iterator[str]:
+    """Give a section for each group of settings."""
+    for group, options in conf.GROUPS.items():
+        title = f"[{group}]"
+        yield from (title, "-" * len(title), "")
+        for option in options:
+            yield from (f"``{option.name}``", f"   {option.help}", "", f"   {_facts(option)}", "")
+
+
+def _facts(option: cfg.Opt) -> str:
+    default = option.sample_default if option.sample_default is not None else option.default
+    words = "no default" if default in (None, [], "") else f"default: ``{default}``"
+    low, high = (getattr(option.type, bound, None) for bound in ("min", "max"))
+    if low is not None:
+        words += f"; at least {low}"
+    if high is not None:
+        words += f"; at most {high}"
+    return f"{type(option).__name__.removesuffix('Opt').lower()}; {words}"
+
+
+def errors_page() -> Iterator[str]:
+    """Give a section for each branch of the tree of errors."""
+    for branch in (errors.Refused, errors.Passing, errors.Failed, errors.NeedsOperator):
+        title = f"{branch.__name__}: exit code {branch.exit_code}"
+        yield from (title, "-" * len(title), "", _first(branch), "")
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 25 45 30", "")
+        yield from _row("Name", "Sentence", "Try")
+        for leaf in _leaves(branch):
+            sentence = leaf.template if leaf.template != errors.HostlerError.template else _first(leaf)
+            yield from _row(
+                f"``{leaf.__name__}``", _placeholders(sentence), _placeholders(leaf.hint_template)
+            )
+        yield ""
+
+
+def _leaves(branch: type[errors.HostlerError]) -> Iterator[type[errors.HostlerError]]:
+    for leaf in branch.__subclasses__():
+        if leaf.__module__ == errors.__name__:
+            yield leaf
+            yield from _leaves(leaf)
+
+
+def _first(thing: type) -> str:
+    return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+def _placeholders(template: str) -> str:
+    return template.replace("!r}", "}").replace("{", "<").replace("}", ">")
+
+
+def _row(*cells: str) -> Iterator[str]:
+    for index, cell in enumerate(cells):
+        yield f"   {'* -' if index == 0 else '  -'} {cell}".rstrip()
+
+
+if __name__ == "__main__":
+    README_PICTURE.write_text(picture("cold_migration"), encoding="utf-8")

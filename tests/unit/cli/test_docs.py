@@ -1,0 +1,82 @@
+"""What is written about the commands is true of them."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.metadata
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostler.cli.app import HostlerApp
+from hostler.errors import HostlerError
+
+TOP = Path(__file__).resolve().parents[3]
+COMMANDS = {
+    entry.name.replace("_", " "): entry for entry in importlib.metadata.entry_points(group="hostler.commands")
+}
+PAGES = sorted([TOP / "README.rst", *(TOP / "docs").glob("*.rst")])
+
+
+@pytest.fixture(scope="module")
+def render() -> dict[str, Any]:
+    return runpy.run_path(str(TOP / "docs" / "render.py"))
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = (TOP / "docs" / "commands.rst").read_text()
+    patterns = re.findall(r"^   :command: (.+)$", page, re.MULTILINE)
+    missing = [name for name in COMMANDS if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    assert missing == []
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Give each ``hostler ...`` that a page tells to type."""
+    for page in PAGES:
+        text = page.read_text().replace("\n    ", "\n  ")
+        for found in re.finditer(r"(?:``|^ +)hostler ((?:[a-z]+ ?)+)([^`\n]*)", text, re.MULTILINE):
+            yield page.name, f"{found[1]}{found[2]}".split(" > ")[0].strip()
+
+
+@pytest.mark.parametrize(("page", "words"), sorted(set(typed())))
+def test_what_a_page_tells_to_type_is_a_command(page: str, words: str) -> None:
+    name = next((name for name in COMMANDS if f"{words} ".startswith(f"{name} ")), None)
+    assert name is not None, f"{page}: hostler {words}"
+    parser = COMMANDS[name].load()(HostlerApp(), None).get_parser(name)
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert set(re.findall(r"--[a-z-]+", words)) <= options
+
+
+def test_the_picture_of_the_readme_is_the_flow_as_it_is(render: dict[str, Any]) -> None:
+    committed = (TOP / "docs" / "images" / "cold_migration.svg").read_text()
+    assert committed == render["picture"]("cold_migration"), "python docs/render.py renews it"
+
+
+def test_the_readme_fits_two_screens_and_names_both_commands() -> None:
+    lines = (TOP / "README.rst").read_text().splitlines()
+    assert len(lines) < 150
+    first_screen = "\n".join(lines[:40])
+    assert "tools/demo" in first_screen
+    assert "tools/test" in first_screen
+
+
+def test_every_setting_and_every_error_has_its_place(render: dict[str, Any]) -> None:
+    from hostler import conf
+
+    settings = "\n".join(render["settings_page"]())
+    for options in conf.GROUPS.values():
+        assert all(f"``{option.name}``" in settings and option.help in settings for option in options)
+    errors = "\n".join(render["errors_page"]())
+    for leaf in leaves(HostlerError):
+        if leaf.__module__ == "hostler.errors" and not leaf.__subclasses__():
+            assert f"``{leaf.__name__}``" in errors
+
+
+def leaves(branch: type[HostlerError]) -> Iterator[type[HostlerError]]:
+    for leaf in branch.__subclasses__():
+        yield leaf
+        yield from leaves(leaf)
