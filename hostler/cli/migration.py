@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from hostler.cli import snapshot, watch
 from hostler.cli.base import Command, Lines, Lister, ShowOne
-from hostler.cli.snapshot import Snapshot, StepView
-from hostler.cli.text import clock, duration, stamp
+from hostler.cli.snapshot import EventView, Snapshot, StepView
+from hostler.cli.text import stamp
 from hostler.flows import graph
 from hostler.records import hosts, instances, moves
 from hostler.records.models import Migration
@@ -173,28 +173,27 @@ def _facts(seen: Snapshot) -> dict[str, Any]:
         "cancel_reason": seen.cancel_reason,
         "created_at": stamp(seen.created_at),
         "finished_at": stamp(seen.finished_at),
-        "steps": Lines([_step(view) for view in seen.steps]),
+        "steps": Lines([_step(view, seen) for view in seen.steps]),
         "files": Lines([_file(view) for view in seen.files]),
-        "history": Lines(
-            [
-                {"at": clock(event.at), "host": event.host, "kind": event.kind, "text": event.text}
-                for event in seen.events
-            ]
-        ),
+        "history": Lines([_event(event) for event in seen.events]),
         "report": seen.report,
     }
 
 
-def _step(view: StepView) -> dict[str, Any]:
-    spent = view.mark.duration_s()
+def _step(view: StepView, seen: Snapshot) -> dict[str, Any]:
+    spent = view.mark.duration_s(seen.at)
     return {
         "number": view.number,
         "host": view.host,
         "name": view.name,
         "state": view.state,
-        "time": None if spent is None else duration(spent),
+        "seconds": None if spent is None else round(spent, 1),
         "error": view.mark.undo_error or view.mark.error,
     }
+
+
+def _event(event: EventView) -> dict[str, Any]:
+    return {"at": stamp(event.at), "host": event.host, "kind": event.kind, "text": event.text}
 
 
 def _file(view: snapshot.FileView) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class StepView:
     step: Step
     host: str
     mark: Mark
+    called_back: bool = False  #: the flow walks back, and this step will be undone
 
     @property
     def name(self) -> str:
@@ -134,7 +135,7 @@ class Snapshot:
     @property
     def reverting(self) -> bool:
         """Whether the flow walks back."""
-        return any(view.mark.backward or view.state == FAILED for view in self.steps)
+        return any(view.called_back or view.mark.backward or view.state == FAILED for view in self.steps)
 
     @property
     def turn(self) -> StepView | None:
@@ -231,7 +232,8 @@ def _steps(session: Session, migration: Migration, shape: list[Step]) -> list[St
     for number, step in enumerate(shape, 1):
         host = migration.source_compute if step.where == SOURCE else migration.dest_compute
         atom = atoms.get(step.name)
-        views.append(StepView(number, step, host, mark_of(atom) if atom else Mark()))
+        called_back = atom is not None and atom.intention == "REVERT"
+        views.append(StepView(number, step, host, mark_of(atom) if atom else Mark(), called_back))
     return views
 
 

@@ -122,6 +122,17 @@ class _Page:
         x, y = _lane_x(source), self.y
         group = SubElement(self.root, "g")
         _tooltip(group, [step.does, mark.error, mark.undo_error])
+        self._box(group, index, x, height)
+        for number, line in enumerate(does + errors):
+            ink = "hf-small" if number < len(does) else f"hf-small hf-ink-{FAILED}"
+            _text(group, ink, x + 12, y + 37 + number * _LINE, line)
+        self._undo(index, undo, y + height // 2)
+        self.tops.append(y)
+        self.bottoms.append(y + height)
+        self.y = y + height
+
+    def _box(self, group: Element, index: int, x: int, height: int) -> None:
+        step, mark, y = self.drawing.steps[index], self.drawing.mark(index), self.y
         kind = f"hf-box hf-{_slug(mark.state)}" + (" hf-cause" if mark.error else "")
         _shape(group, "rect", kind, x=x, y=y, width=_LANE, height=height, rx=6)
         _text(group, "hf-name", x + 12, y + 20, f"{index + 1}  {step.name}")
@@ -134,13 +145,6 @@ class _Page:
                 mark.label(self.drawing.at),
                 "end",
             )
-        for number, line in enumerate(does + errors):
-            ink = "hf-small" if number < len(does) else f"hf-small hf-ink-{FAILED}"
-            _text(group, ink, x + 12, y + 37 + number * _LINE, line)
-        self._undo(index, undo, y + height // 2)
-        self.tops.append(y)
-        self.bottoms.append(y + height)
-        self.y = y + height
 
     def _undo(self, index: int, lines: list[str], middle: int) -> None:
         source = self.drawing.steps[index].where == SOURCE

@@ -77,7 +77,7 @@ def test_a_migration_is_shown_with_steps_files_and_history(two: World, hostler: 
     assert shown["steps"][0]["state"] == "done"
     assert shown["steps"][1] == {
         "number": 2, "host": "kvm2", "name": "NotifyUsageExists",
-        "state": "failed", "time": "2.1 s", "error": "boom \x1b[31m",
+        "state": "failed", "seconds": 2.1, "error": "boom \x1b[31m",
     }  # fmt: skip
     assert shown["files"][0]["done_bytes"] == 1 << 30
     assert shown["history"][0]["text"] == "asked for by root"

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from sqlalchemy import select
 
 from hostler.cli import watch
 from hostler.cli.live import Picture
 from hostler.cli.snapshot import Reader, Snapshot
 from hostler.errors import ServerUnreachable
+from hostler.records.models import AtomRow, FlowRow
 from tests.unit.cli.cli_world import FLOW, MIGRATION, SERVER, Hostler, World
 from tests.unit.cli.sample_flows import cold_migration, confirm_resize
 
@@ -328,9 +330,18 @@ def test_whose_turn_it_is_on_the_way_there_and_back(world: World) -> None:
     assert (turn.host, turn.number) == ("kvm2", 7)
 
 
-def test_steps_of_a_newer_version_are_shown_as_far_as_they_are_known(world: World) -> None:
-    from hostler.records.models import FlowRow
+def test_a_cancelled_migration_walks_back_although_nothing_failed(world: World) -> None:
+    world.add_migration()
+    world.done(1, 2)
+    with world.database.transaction() as session:
+        for atom in session.scalars(select(AtomRow)):
+            atom.intention = "REVERT"
+    seen = snapshot(world)
+    assert seen.turn is not None
+    assert (seen.reverting, seen.turn.number) == (True, 2)
 
+
+def test_steps_of_a_newer_version_are_shown_as_far_as_they_are_known(world: World) -> None:
     world.add_migration()
     with world.database.transaction() as session:
         row = session.get_one(FlowRow, FLOW)
