@@ -53,6 +53,12 @@ def any_database(any_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def postgres_database(new_postgres_database: Callable[[], str]) -> Iterator[Database]:
+    """Records with their tables, on PostgreSQL."""
+    yield from _with_tables(new_postgres_database())
+
+
+@pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """Records with their tables, on SQLite."""
     yield from _with_tables(f"sqlite:///{tmp_path}/records.db")

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -24,6 +24,12 @@ from hostler.errors import BadConfiguration, ServerUnreachable
 AWAY = (DBAPIError, PoolTimeout)
 #: SQLSTATE of a write to a standby: the server that takes writes is elsewhere, or not yet back.
 READ_ONLY = "25006"
+#: What a URL without a driver means: the ones that come with hostler. SQLAlchemy's choice varies by version.
+DRIVERS = {
+    "postgresql": "postgresql+psycopg2",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
 #: How much longer than a connection a statement may go unanswered by the network.
 PATIENCE = 3
 
@@ -37,9 +43,10 @@ class Database:
 
     def __init__(self, url: str, connect_timeout_s: int = 5) -> None:
         try:
-            self.engine = _engine(url, connect_timeout_s)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise BadConfiguration(where="[database] connection", problem=str(error)) from error
+            self.engine = _engine(make_url(url), connect_timeout_s)
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+            hint = "pip install 'hostler[postgresql]' or 'hostler[mysql]' brings their drivers"
+            raise BadConfiguration(where="[database] connection", problem=str(error), hint=hint) from error
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._readers = sessionmaker(self.engine.execution_options(read_only=True), expire_on_commit=False)
 
@@ -110,7 +117,7 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, (PoolTimeout, OperationalError, InterfaceError)):
         return True
     original = getattr(error, "orig", None)
-    read_only = getattr(original, "pgcode", None) == READ_ONLY
+    read_only = READ_ONLY in (getattr(original, "pgcode", None), getattr(original, "sqlstate", None))
     return bool(getattr(error, "connection_invalidated", False)) or read_only
 
 
@@ -120,8 +127,9 @@ def first_line(error: BaseException) -> str:
     return (str(original).strip().splitlines() or [type(original).__name__])[0]
 
 
-def _engine(url: str, connect_timeout_s: int) -> Engine:
-    if url.startswith("sqlite"):
+def _engine(url: URL, connect_timeout_s: int) -> Engine:
+    url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
+    if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": connect_timeout_s, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin)
@@ -135,9 +143,9 @@ def _engine(url: str, connect_timeout_s: int) -> Engine:
     )
 
 
-def _patience(url: str, seconds: int) -> dict[str, int]:
+def _patience(url: URL, seconds: int) -> dict[str, int]:
     """Give up a connection whose other end has vanished, as after a power cut, in time to say so."""
-    if url.startswith("postgresql"):
+    if url.get_backend_name() == "postgresql":
         return {"tcp_user_timeout": seconds * 1000, "keepalives_idle": seconds, "keepalives_interval": 2}
     return {"read_timeout": 2 * seconds, "write_timeout": 2 * seconds}
 
