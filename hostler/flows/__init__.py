@@ -46,7 +46,7 @@ def _step(task: HostTask) -> Step:
         name=task.name,
         where=task.where,
         does=task.does or re.split(r"(?<=\.)\s", does.strip())[0],
-        undo=undo,
+        undo=task.undo or undo,
         requires=sorted(set(task.requires) - _GIVEN),
         provides=sorted(task.provides),
         point_of_no_return=task.point_of_no_return,

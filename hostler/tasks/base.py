@@ -97,6 +97,8 @@ class HostTask(task.Task):
     where: ClassVar[str] = SOURCE
     #: What this step does, where its class serves several; else the docstring's first sentence says it.
     does: str = ""
+    #: What undoes it, where that differs from what the docstring says.
+    undo: str = ""
     #: There is no way back behind it: it is tried again, and then an operator decides.
     forward_only: ClassVar[bool] = False
     #: After it has succeeded nothing before it is undone.

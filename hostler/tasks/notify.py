@@ -25,7 +25,7 @@ class NotifyUsageExists(HostTask):
 class Notify(HostTask):
     """Tell the listeners that a phase begins or ends; this never fails a migration.
 
-    Reverts by: telling them that the phase failed, if this told them of its start.
+    Reverts by: telling them that the phase failed.
     """
 
     def __init__(self, event: str, where: str) -> None:
@@ -34,6 +34,8 @@ class Notify(HostTask):
         self.where = where  # type: ignore[misc]
         self.phase, self.moment = event.rsplit(".", 1)
         self.does = f"Tell the listeners compute.instance.{event}; this never fails a migration."
+        if self.moment == "end":
+            self.undo = "nothing; the undo of the phase's start tells that it failed."
 
     def execute(self, leg: Leg) -> None:
         """Send the event."""
