@@ -53,11 +53,7 @@ class FencedRecords:
         database is away. Both end the leg and undo nothing.
         """
         with _away_ends_the_leg(), self.database.transaction() as session:
-            touched = session.execute(
-                update(Fence)
-                .where(Fence.migration_uuid == self.migration, Fence.epoch == self.epoch)
-                .values(epoch=Fence.epoch)
-            )
+            touched = session.execute(_TOUCH, {"at_migration": self.migration, "at_epoch": self.epoch})
             if touched.rowcount != 1:  # type: ignore[attr-defined]
                 raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
             yield session

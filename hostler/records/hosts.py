@@ -74,7 +74,6 @@ def report(
     }
     if session.get(Host, name) is None:
         session.add(Host(name=name, claims_generation=0, **facts))
-        session.flush()
     else:
         session.execute(update(Host).where(Host.name == name).values(**facts))
 

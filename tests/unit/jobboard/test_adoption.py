@@ -397,6 +397,16 @@ def test_one_server_that_cannot_be_read_holds_up_no_other(
     assert record(database, WEB2) is not None
 
 
+def test_a_hypervisor_that_talks_nonsense_stops_no_event(
+    adoption: Adoption, hypervisor: StubHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense() -> list[DomainSummary]:
+        raise ValueError("what?")
+
+    monkeypatch.setattr(hypervisor, "list_domains", nonsense)
+    adoption.domain_changed("")
+
+
 def test_events_and_looks_from_several_threads_end_in_the_last_state(
     database: Database, adoption: Adoption, hypervisor: StubHypervisor
 ) -> None:

@@ -27,7 +27,8 @@ def upgrade() -> None:
     _flavors()
     _instances()
     _migrations()
-    _of_a_migration()
+    _of_a_leg()
+    _held()
     _of_a_copy()
     _flows()
     _atoms()
@@ -131,31 +132,12 @@ def _migrations() -> None:
         op.create_index(f"ix_migrations_{column}", "migrations", [column])
 
 
-def _of_a_migration() -> None:
+def _of_a_leg() -> None:
     op.create_table(
         "fences",
         _column("migration_uuid", UUID),
         _column("epoch", NUMBER),
         sa.PrimaryKeyConstraint("migration_uuid", name="pk_fences"),
-    )
-    op.create_table(
-        "claims",
-        _column("migration_uuid", UUID),
-        _column("host", WORD),
-        _column("vcpus", NUMBER),
-        _column("memory_mb", NUMBER),
-        _column("disk_bytes", NUMBER),
-        sa.PrimaryKeyConstraint("migration_uuid", "host", name="pk_claims"),
-    )
-    op.create_table(
-        "bindings",
-        _column("instance_uuid", UUID),
-        _column("port", WORD),
-        _column("host", WORD),
-        _column("active", sa.Boolean()),
-        _column("network", WORD),
-        _optional("migration_uuid", UUID),
-        sa.PrimaryKeyConstraint("instance_uuid", "port", "host", name="pk_bindings"),
     )
     op.create_table(
         "journal",
@@ -178,6 +160,28 @@ def _of_a_migration() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_events"),
     )
     op.create_index("ix_events_migration", "events", ["migration_uuid", "id"])
+
+
+def _held() -> None:
+    op.create_table(
+        "claims",
+        _column("migration_uuid", UUID),
+        _column("host", WORD),
+        _column("vcpus", NUMBER),
+        _column("memory_mb", NUMBER),
+        _column("disk_bytes", NUMBER),
+        sa.PrimaryKeyConstraint("migration_uuid", "host", name="pk_claims"),
+    )
+    op.create_table(
+        "bindings",
+        _column("instance_uuid", UUID),
+        _column("port", WORD),
+        _column("host", WORD),
+        _column("active", sa.Boolean()),
+        _column("network", WORD),
+        _optional("migration_uuid", UUID),
+        sa.PrimaryKeyConstraint("instance_uuid", "port", "host", name="pk_bindings"),
+    )
 
 
 def _of_a_copy() -> None:

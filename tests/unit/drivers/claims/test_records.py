@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostler.drivers.claims import Claims
+from hostler.drivers.claims.fake import FakeClaims
 from hostler.drivers.claims.records import RecordsClaims
 from hostler.errors import ComputeResourcesUnavailable, Fenced, HostDisabled
 from hostler.records import fence, hosts
@@ -111,3 +112,19 @@ def test_every_change_of_what_is_left_raises_the_generation(database: Database, 
     assert generations() == [1, 2]
     claims.drop(leg, "kvm1")
     assert generations() == [2, 2]
+
+
+def test_the_fake_fails_on_demand(database: Database, claims: Claims) -> None:
+    assert claims
+    fake, leg = FakeClaims(), make_leg(database)
+    fake.fail_next("claim", ComputeResourcesUnavailable("full"), times=2)
+    for _ in range(2):
+        with pytest.raises(ComputeResourcesUnavailable):
+            fake.claim(leg, "kvm2", PLACE)
+    fake.claim(leg, "kvm2", PLACE)
+    with leg.transaction() as session:
+        fake.swap(session, leg.migration, "kvm2", "kvm1", PLACE)
+    assert fake.held == {(leg.migration, "kvm1"): PLACE}
+    fake.drop(leg, "kvm1")
+    fake.drop(leg, "kvm1")
+    assert fake.held == {}
