@@ -192,6 +192,10 @@ class MigrationError(Failed):
     """The general failure of a step."""
 
 
+class Cancelled(Failed):
+    """An operator wished the migration undone while the step was at work."""
+
+
 class UnexpectedTaskStateError(Failed):
     """The compare-and-swap of :meth:`hostler.records.instances.save` found another state."""
 

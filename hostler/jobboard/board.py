@@ -7,6 +7,7 @@
     /hostler/instances/<instance>             the migration that holds the server, and the board its job is on
     /hostler/workers/<host>                   ephemeral: the worker that is alive there
     /hostler/parked/<migration>               what waits for an operator
+    /hostler/wishes/<migration>               somebody has written a wish into its record: look there
 
 Each change is one transaction. One whose reply is lost is decided by looking: its effect carries its epoch, which no
 other change has.
@@ -14,6 +15,7 @@ other change has.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -104,7 +106,7 @@ class Board:
 
     def ensure(self, *hosts: str) -> None:
         """Make the permanent nodes that transactions need (a transaction makes no parents)."""
-        for name in ("instances", "workers", "parked"):
+        for name in ("instances", "workers", "parked", "wishes"):
             self.client.ensure_path(self.path(name))
         for host in hosts:
             self.client.ensure_path(self.path("boards", host))
@@ -142,6 +144,14 @@ class Board:
     def held_instances(self) -> list[str]:
         """Return the servers that some migration holds."""
         return self._children(self.path("instances"))
+
+    def alive(self, watch: Callable[[Any], None] | None = None) -> list[str]:
+        """Return the hosts whose worker is alive; *watch* is called once when that changes."""
+        return self._children(self.path("workers"), watch)
+
+    def wishes(self, watch: Callable[[Any], None] | None = None) -> list[str]:
+        """Return the migrations of whose record somebody wants notice taken; *watch* as in :meth:`jobs`."""
+        return self._children(self.path("wishes"), watch)
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return the workers that are alive, by host, with what they say of themselves."""
@@ -201,6 +211,30 @@ class Board:
         transaction.create(job, posting.encode())
         transaction.set_data(self._instance(posting), _place(posting, host))
         self._must(transaction, lambda: self._has_epoch(job, posting.epoch))
+
+    def take_over(self, posting: Posting, dead: str, host: str) -> bool:
+        """Move a job that nobody works on from a *dead* host's board to *host*'s; tell whether it was there."""
+        self.ensure(host)
+        found = self._get(self.path("boards", dead, posting.migration))
+        if found is None or Posting.decode(found[0]) != posting or self.locked(dead, posting.migration):
+            return False
+        job = self.path("boards", host, posting.migration)
+        moved = dataclasses.replace(posting, attempts=0)
+        transaction = self.client.transaction()
+        transaction.delete(self.path("boards", dead, posting.migration), version=found[1].version)
+        transaction.create(job, moved.encode())
+        transaction.set_data(self._instance(posting), _place(posting, host))
+        return self._commit(transaction, lambda: self._has(job, moved))
+
+    def wish(self, migration: str) -> None:
+        """Let the workers look at a migration's record."""
+        with contextlib.suppress(NodeExistsError):
+            self.client.create(self.path("wishes", migration))
+
+    def forget_wish(self, migration: str) -> None:
+        """Remove the wish of a migration that is over."""
+        with contextlib.suppress(NoNodeError):
+            self.client.delete(self.path("wishes", migration))
 
     def consume(self, claim: Claim) -> None:
         """Take the finished job off the board and let go of its server."""

@@ -15,6 +15,7 @@ from sqlalchemy import Update, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.persistence import models
+from taskflow.storage import Storage
 
 from hostler.errors import FlowUnreadable
 from hostler.flows.shape import Step
@@ -167,6 +168,14 @@ class StoredFlow:
     def result(self, step: str) -> Any:
         """Return what a step returned."""
         return self.atoms[step].results
+
+    def symbols(self) -> dict[str, Any]:
+        """Return what the steps gave and what the flow was given, by the name under which steps ask for it."""
+        given = self.atoms.get(Storage.injector_name)
+        symbols: dict[str, Any] = dict(given.results or {}) if given else {}
+        for step in self.shape:
+            symbols |= dict.fromkeys(step.provides, self.atoms[step.name].results)
+        return symbols
 
     def failure(self, *names: str) -> Mapping[str, Any] | None:
         """Return the first failure among *names*, or of the whole flow: TaskFlow's record of it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any
 
@@ -14,6 +15,7 @@ from taskflow.engines.base import Engine
 
 from hostler import flows
 from hostler.errors import FlowUnreadable, Park
+from hostler.jobboard import debts, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board, Claim
 from hostler.jobboard.details import LegBackend, StoredFlow, load_flow
@@ -50,6 +52,7 @@ class MigrationLeg:
         timeouts: Timeouts,
         state_path: str,
         tether: Tether,
+        is_dead: Callable[[str], bool] = lambda _host: False,
     ) -> None:
         self.claim = claim
         self.board = board
@@ -58,6 +61,7 @@ class MigrationLeg:
         self.timeouts = timeouts
         self.state_path = str(PurePath(state_path))
         self.tether = tether
+        self._is_dead = is_dead
         self.host = claim.host
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
@@ -72,6 +76,10 @@ class MigrationLeg:
     def pause(self, seconds: float) -> None:
         """See :class:`hostler.tasks.base.Leg`."""
         self.tether.pause(seconds)
+
+    def cancellable(self) -> AbstractContextManager[None]:
+        """See :class:`hostler.tasks.base.Leg`."""
+        return self.tether.cancellable()
 
     # -- the leg ------------------------------------------------------------------------------------------
 
@@ -99,16 +107,7 @@ class MigrationLeg:
                 return None
             mark_posted(session, row.uuid)
             self.records.note(session, "claimed", f"{self.host} works on it")
-        self.migration = MigrationFacts(
-            uuid=row.uuid,
-            instance=row.instance_uuid,
-            name=row.instance_name,
-            source=row.source_compute,
-            dest=row.dest_compute,
-            migration_type=row.migration_type,
-            old_vm_state=row.old_vm_state or "",
-            request_id=row.request_id,
-        )
+        self.migration = MigrationFacts.of(row)
         return row
 
     def _take_turns(self, row: Migration) -> End:
@@ -123,7 +122,10 @@ class MigrationLeg:
                 return self._park(decision.step.name, _cause(flow, decision.step.name), [])
             if isinstance(decision, Finished):
                 return self._finish(row, flow, decision)
-            if (host := host_of(decision.step, row)) != self.host:
+            host = host_of(decision.step, row)
+            if self._turned_round(flow, decision, host) or self._owed(flow, decision, host):
+                continue
+            if host != self.host:
                 return self._hand_over(host, decision)
             if self.tether.ending:
                 self.board.abandon(self.claim, counts=False)
@@ -133,6 +135,38 @@ class MigrationLeg:
     def _load(self, flow_uuid: str) -> StoredFlow:
         with self.records.transaction() as session:
             return load_flow(session, flow_uuid)
+
+    def _turned_round(self, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
+        """Make the flow walk back if somebody wishes so, or if the host that it waits for is dead."""
+        if isinstance(decision, Revert):
+            return False
+        with self.records.transaction() as session:
+            if turning.is_past_return(session, flow, self.migration):
+                return False
+            row = moves.get(session, self.migration.uuid)
+            if row.cancel_reason is not None:
+                reason = f"it was cancelled: {row.cancel_reason}"
+            elif host != self.host and self._is_dead(host):
+                reason = f"{host} has had no worker for too long"
+            else:
+                return False
+            turning.turn_round(session, flow, self.migration.uuid, reason)
+            self.records.note(session, "turned-round", reason)
+        LOG.warning("%s: walks back: %s", self.migration.name, reason)
+        return True
+
+    def _owed(self, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
+        """Leave the undo of a dead destination's step to itself; the source never leaves its own to others."""
+        if isinstance(decision, Execute) or host in (self.host, self.migration.source):
+            return False
+        if not self._is_dead(host):
+            return False
+        with self.records.transaction() as session:
+            debts.owe(session, self.migration.uuid, flow, host, decision.step)
+            self.records.note(
+                session, "owed", f"{host} is away and undoes {decision.step.name} when it is back"
+            )
+        return True
 
     def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
         """Let TaskFlow carry out steps until the next one is another host's, or the flow ends."""
@@ -195,19 +229,18 @@ class MigrationLeg:
         failure = flow.failure() or {}
         outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
         ending: Mapping[str, Any] = flow.reverted
+        current = moves.get(session, row.uuid)
         changes = {"status": ending["status"]} if ending["status"] else {}
+        if current.cancel_reason is not None and ending["status"] == "error":
+            changes["status"] = "cancelled"
+        error = failure.get("exception_str") or current.error
         moves.save(
-            session,
-            row.uuid,
-            phase="closed",
-            outcome=outcome,
-            error=failure.get("exception_str", "it was cancelled"),
-            finished_at=now(),
-            **changes,
+            session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), **changes
         )
         if expected := ending["expected_task_state"]:
             instances.save(session, row.instance_uuid, expected_task_state=[expected, None], task_state=None)
-        fence.forget(session, row.uuid)
+        if not debts.are_owed(session, row.uuid):
+            fence.forget(session, row.uuid)
         return outcome
 
     def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
@@ -239,7 +272,7 @@ class Boundary:
         decision: Decision = decide(self._shape, self._engine.storage.get_atoms_states(names))
         if not isinstance(decision, (Execute, Revert)):
             return
-        if self._leg.tether.ending or host_of(decision.step, self._row) != self._leg.host:
+        if self._leg.tether.interrupted or host_of(decision.step, self._row) != self._leg.host:
             self._engine.suspend()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from hostler.errors import SessionLost, Stopping
+from hostler.errors import Cancelled, SessionLost, Stopping
 
 
 class Tether:
@@ -21,6 +23,13 @@ class Tether:
         self._lost = False
         self._ending = False
         self._now = False
+        self._wished = False
+        self._cancellable = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the flow is to stand still at the next boundary, to look again whose turn it is."""
+        return self._ending or self._wished
 
     @property
     def ending(self) -> bool:
@@ -43,6 +52,19 @@ class Tether:
         """Ask the leg to end: at the next boundary, or with *now* in the middle of its step."""
         self._set(ending=True, now=now)
 
+    def cancel(self) -> None:
+        """An operator wishes the migration undone: end the step, if it can be undone, and look at the records."""
+        self._set(wished=True)
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """Let a wish end what is done inside."""
+        self._cancellable = True
+        try:
+            yield
+        finally:
+            self._cancellable = False
+
     def checkpoint(self) -> None:
         """Return if the leg may go on; wait while ZooKeeper is silent; else raise what ends the leg."""
         with self._changed:
@@ -51,6 +73,8 @@ class Tether:
                     raise SessionLost("ZooKeeper has ended this worker's session")
                 if self._now:
                     raise Stopping("the worker ends")
+                if self._wished and self._cancellable:
+                    raise Cancelled("it was cancelled")
                 if not self._suspended:
                     return
                 self._changed.wait()
@@ -59,7 +83,7 @@ class Tether:
         """Wait; an end of the leg cuts it short."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            while (left := deadline - time.monotonic()) > 0 and not (self._lost or self._now):
+            while (left := deadline - time.monotonic()) > 0 and not (self._lost or self._now or self._wished):
                 self._changed.wait(left)
         self.checkpoint()
 
@@ -70,10 +94,12 @@ class Tether:
         lost: bool | None = None,
         ending: bool | None = None,
         now: bool | None = None,
+        wished: bool | None = None,
     ) -> None:
         with self._changed:
             self._suspended = self._suspended if suspended is None else suspended
             self._lost = self._lost or bool(lost)
             self._ending = self._ending or bool(ending)
             self._now = self._now or bool(now)
+            self._wished = self._wished or bool(wished)
             self._changed.notify_all()

@@ -184,6 +184,19 @@ class JournalEntry(Base):
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
 
 
+class Debt(Base):
+    """The undo of a step that its host owes: it was away when the migration walked back."""
+
+    __tablename__ = "debts"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    flow_uuid: Mapped[str] = mapped_column(String(36))
+    position: Mapped[int]  #: the order in which a migration's debts are paid
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now)
+
+
 class Receiver(Base):
     """Where and with which key a migration's images are taken; gone when they are verified."""
 

@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -21,6 +22,7 @@ from hostler.drivers.volumes import Volumes
 from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
 from hostler.objects import DEST, SOURCE
 from hostler.records.fence import FencedRecords, Journal
+from hostler.records.models import Migration
 
 LOG = logging.getLogger(__name__)
 
@@ -39,6 +41,20 @@ class MigrationFacts:
     migration_type: str
     old_vm_state: str
     request_id: str
+
+    @classmethod
+    def of(cls, row: Migration) -> MigrationFacts:
+        """Return the facts of a migration's record."""
+        return cls(
+            uuid=row.uuid,
+            instance=row.instance_uuid,
+            name=row.instance_name,
+            source=row.source_compute,
+            dest=row.dest_compute,
+            migration_type=row.migration_type,
+            old_vm_state=row.old_vm_state or "",
+            request_id=row.request_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,9 @@ class Leg(Protocol):
     def pause(self, seconds: float) -> None:
         """Wait, but no longer than the leg may go on."""
 
+    def cancellable(self) -> AbstractContextManager[None]:
+        """Let :meth:`checkpoint` raise :class:`~hostler.errors.Cancelled` inside, if an operator wishes it."""
+
 
 class HostTask(task.Task):
     """A step that belongs to one of a migration's two hosts.
@@ -124,11 +143,13 @@ def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(self: HostTask, leg: Leg, *args: Any, **kwargs: Any) -> Any:
         leg.checkpoint()
+        may_be_cancelled = kind == "execute" and not (self.forward_only or self.point_of_no_return)
         what = f"{self.name}" if kind == "execute" else f"undo of {self.name}"
         LOG.info("%s: %s", leg.migration.name, what)
         began = time.monotonic()
         try:
-            result = method(self, leg, *args, **kwargs)
+            with leg.cancellable() if may_be_cancelled else nullcontext():
+                result = method(self, leg, *args, **kwargs)
         except ServerUnreachable as error:
             raise Unreachable(str(error)) from error
         except Interrupted as error:

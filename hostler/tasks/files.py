@@ -28,18 +28,18 @@ class RenameInstanceDir(HostTask):
         """Rename each unit that is the server's alone; what others may use stays where it is."""
         refuse_active(leg)
         journal = self.journal(leg)
-        for unit in own_units(inventory):
-            journal.intend(unit.path)
+        for number, unit in enumerate(own_units(inventory)):
+            journal.intend(str(number), path=unit.path)
             leg.drivers.files.set_aside(unit, leg.migration.uuid)
-            journal.done(unit.path)
+            journal.done(str(number))
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Put back what was set aside, the last one first."""
         journal = self.journal(leg)
-        for unit in reversed(own_units(inventory)):
-            if journal.get(unit.path):
+        for number, unit in reversed(list(enumerate(own_units(inventory)))):
+            if journal.get(str(number)):
                 leg.drivers.files.put_back(unit, leg.migration.uuid)
-                journal.undone(unit.path)
+                journal.undone(str(number))
 
 
 class RemoveSetAside(HostTask):
@@ -51,6 +51,7 @@ class RemoveSetAside(HostTask):
     """
 
     where = SOURCE
+    point_of_no_return = True
 
     def execute(self, leg: Leg, inventory: dict[str, Any], proven_at: str) -> None:
         """Remove the set-aside files and the copy of the definition; both carry this migration's uuid."""

@@ -119,18 +119,18 @@ class VerifyImages(HostTask):
         if not journal.get("verified"):
             self._verify(leg, digests)
             journal.done("verified")
-        for unit in _arriving(inventory, arriving):
-            journal.intend(unit.path)
+        for number, unit in enumerate(_arriving(inventory, arriving)):
+            journal.intend(str(number), path=unit.path)
             leg.drivers.files.place(unit, leg.migration.instance, leg.migration.uuid)
-            journal.done(unit.path)
+            journal.done(str(number))
 
     def revert(self, leg: Leg, inventory: dict[str, Any], arriving: list[str], **_: Any) -> None:
         """Move back what was placed, the last unit first."""
         journal = self.journal(leg)
-        for unit in reversed(_arriving(inventory, arriving)):
-            if journal.get(unit.path):
+        for number, unit in reversed(list(enumerate(_arriving(inventory, arriving)))):
+            if journal.get(str(number)):
                 leg.drivers.files.unplace(unit, leg.migration.instance, leg.migration.uuid)
-                journal.undone(unit.path)
+                journal.undone(str(number))
         journal.undone("verified")
 
     @staticmethod

@@ -150,6 +150,16 @@ def _of_a_leg() -> None:
         sa.PrimaryKeyConstraint("migration_uuid", "task", "key", name="pk_journal"),
     )
     op.create_table(
+        "debts",
+        _column("host", WORD),
+        _column("migration_uuid", UUID),
+        _column("task", WORD),
+        _column("flow_uuid", UUID),
+        _column("position", NUMBER),
+        _column("created_at", TIME),
+        sa.PrimaryKeyConstraint("host", "migration_uuid", "task", name="pk_debts"),
+    )
+    op.create_table(
         "events",
         _column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite")),
         _column("migration_uuid", UUID),

@@ -1,0 +1,132 @@
+"""What a dead host owes: the undo of its steps, done by itself before it takes any job when it is back.
+
+A migration must not wait for a host that may never return. Its other host walks back without it: each step of the dead
+host is put down as undone, and as a debt. Whatever the dead host still does is refused by the fence; what it has done
+is on its own disk and in its own libvirt, marked with the migration's uuid, and goes when the debt is paid.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+from taskflow import states
+
+from hostler import flows
+from hostler.errors import HostlerError
+from hostler.flows.shape import Step
+from hostler.jobboard.details import StoredFlow, load_flow
+from hostler.records import fence, moves
+from hostler.records.database import Database
+from hostler.records.fence import FencedRecords
+from hostler.records.models import AtomRow, Debt, now
+from hostler.tasks.base import Drivers, HostTask, MigrationFacts, Timeouts
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class DebtLeg:
+    """What a step sees as its leg when its host undoes it late: it waits for nothing and nobody."""
+
+    host: str
+    migration: MigrationFacts
+    records: FencedRecords
+    drivers: Drivers
+    timeouts: Timeouts
+    state_path: str
+
+    def checkpoint(self) -> None:
+        """Nothing holds it back."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def cancellable(self) -> AbstractContextManager[None]:
+        """An undo is not cancelled."""
+        return nullcontext()
+
+
+def owe(session: Session, migration: str, flow: StoredFlow, host: str, step: Step) -> None:
+    """Put *step* down as undone, and its undo as *host*'s debt."""
+    order = session.scalar(select(func.count()).where(Debt.migration_uuid == migration)) or 0
+    session.execute(
+        insert(Debt).values(
+            host=host,
+            migration_uuid=migration,
+            flow_uuid=flow.row.uuid,
+            task=step.name,
+            position=order,
+            created_at=now(),
+        )
+    )
+    session.execute(
+        update(AtomRow)
+        .where(AtomRow.uuid == flow.atoms[step.name].uuid)
+        .values(state=states.REVERTED, intention=states.REVERT, revert_finished_at=now())
+    )
+
+
+def owed_by(session: Session, host: str) -> list[Debt]:
+    """Return a host's debts in the order in which they are to be paid."""
+    return list(
+        session.scalars(
+            select(Debt)
+            .where(Debt.host == host)
+            .order_by(Debt.created_at, Debt.migration_uuid, Debt.position)
+        )
+    )
+
+
+def are_owed(session: Session, migration: str) -> bool:
+    """Tell whether any host still owes an undo of the migration."""
+    return session.scalar(select(Debt.task).where(Debt.migration_uuid == migration).limit(1)) is not None
+
+
+def pay(database: Database, host: str, drivers: Drivers, timeouts: Timeouts, state_path: str) -> bool:
+    """Undo what *host* owes; tell whether it owes nothing any more."""
+    with database.reading() as session:
+        debts = owed_by(session, host)
+    for debt in debts:
+        try:
+            _pay_one(database, debt, drivers, timeouts, state_path)
+        except HostlerError as error:
+            LOG.error(
+                "%s owes the undo of %s of migration %s: %s", host, debt.task, debt.migration_uuid, error
+            )
+            return False
+    return True
+
+
+def _pay_one(database: Database, debt: Debt, drivers: Drivers, timeouts: Timeouts, state_path: str) -> None:
+    with database.reading() as session:
+        migration = moves.get(session, debt.migration_uuid)
+        flow = load_flow(session, debt.flow_uuid)
+        epoch = fence.current_epoch(session, debt.migration_uuid)
+    LOG.info("%s: %s was away and undoes %s now", migration.instance_name, debt.host, debt.task)
+    records = FencedRecords(database, migration.uuid, epoch, debt.host)
+    step = next(task for task in flows.make(flow.row.name) if task.name == debt.task)
+    leg = DebtLeg(debt.host, MigrationFacts.of(migration), records, drivers, timeouts, state_path)
+    step.revert(leg=leg, **_arguments(step, flow))
+    with records.transaction() as session:
+        session.execute(
+            delete(Debt).where(
+                Debt.host == debt.host, Debt.migration_uuid == debt.migration_uuid, Debt.task == debt.task
+            )
+        )
+        records.note(session, "paid", f"{debt.host} was away and has undone {debt.task}")
+        if migration.phase == "closed" and not are_owed(session, migration.uuid):
+            fence.forget(session, migration.uuid)
+
+
+def _arguments(step: HostTask, flow: StoredFlow) -> dict[str, Any]:
+    """Return what the step's undo asks for, as TaskFlow would give it."""
+    symbols = flow.symbols()
+    wanted = {name: symbols.get(symbol) for name, symbol in step.revert_rebind.items() if name != "leg"}
+    return wanted | {"result": flow.result(step.name), "flow_failures": {}}

@@ -1,0 +1,37 @@
+"""Making a flow walk back although none of its steps has failed."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+from taskflow import states
+
+from hostler.jobboard.details import StoredFlow
+from hostler.records import instances, moves
+from hostler.records.models import AtomRow
+from hostler.tasks.base import MigrationFacts
+
+
+def is_past_return(session: Session, flow: StoredFlow, migration: MigrationFacts) -> bool:
+    """Tell whether the flow's point of no return lies behind it.
+
+    Its step may have been killed between its transaction and its success: then the server's record tells.
+    """
+    for step in flow.shape:
+        if step.point_of_no_return and flow.states[step.name][0] != states.PENDING:
+            return instances.get(session, migration.instance).host == migration.dest
+    return False
+
+
+def turn_round(session: Session, flow: StoredFlow, migration: str, reason: str) -> None:
+    """Let every step be undone that has succeeded, or was at work.
+
+    Intention REVERT on all of them does that; a FAILURE would undo a step that never began.
+    """
+    session.execute(
+        update(AtomRow)
+        .where(AtomRow.flow_uuid == flow.row.uuid, AtomRow.position > 0)
+        .values(intention=states.REVERT)
+        .execution_options(synchronize_session=False)
+    )
+    moves.save(session, migration, error=reason)
