@@ -3,14 +3,16 @@
 ::
 
     /hostler/boards/<host>/<migration>        the job: a :class:`Posting`; at most one a migration
-    /hostler/boards/<host>/<migration>/lock   ephemeral: the session that works on it
-    /hostler/instances/<instance>             the migration that holds the server, and the board its job is on
-    /hostler/workers/<host>                   ephemeral: the worker that is alive there
-    /hostler/parked/<migration>               what waits for an operator
-    /hostler/wishes/<migration>               somebody has written a wish into its record: look there
+    /hostler/boards/<host>/<migration>/lock       ephemeral: the session that works on it
+    /hostler/boards/<host>/<migration>/epoch-<n>  ephemeral, beside it: which of all claims that is
+    /hostler/instances/<instance>                 the migration that holds the server, and its job's board
+    /hostler/workers/<host>                       ephemeral: the worker that is alive there
+    /hostler/parked/<migration>                   what waits for an operator
+    /hostler/wishes/<migration>                   a wish was written into its record: look there
 
-Each change is one transaction. One whose reply is lost is decided by looking: its effect carries its epoch, which no
-other change has.
+Each change is one transaction. One whose reply is lost is decided by looking: its effect carries its epoch,
+which no other change has. A node's version would not do: a job that comes back to a board begins its versions
+anew.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +42,11 @@ from hostler.errors import Fenced
 from hostler.objects import Record
 
 FORMAT = 1
+
+#: What the names in a posting look like; each may become a part of a node's path.
+_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
+#: Far beyond any count of claims, and still within a database's integers.
+_HIGHEST = 2**62
 
 #: The reply was lost: the change was made, or was not.
 UNDECIDED = (ConnectionLoss, OperationTimeoutError, SessionExpiredError)
@@ -67,11 +75,13 @@ class Posting(Record):
         """Read a node's contents; None for anything that this version did not write."""
         try:
             posting = cls.from_dict(json.loads(data))
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return None
         texts = (posting.migration, posting.instance, posting.flow, posting.flow_uuid)
         numbers = (posting.epoch, posting.attempts)
-        sane = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        sane = all(isinstance(text, str) and _NAME.fullmatch(text) for text in texts) and all(
+            type(number) is int and 0 <= number <= _HIGHEST for number in numbers
+        )
         return posting if sane and posting.format == FORMAT else None
 
 
@@ -127,8 +137,9 @@ class Board:
         return Posting.decode(found[0]) if found else None
 
     def locked(self, host: str, migration: str, watch: Callable[[Any], None] | None = None) -> bool:
-        """Tell whether somebody works on the job; *watch* is called once when that changes."""
-        return self.client.exists(self.path("boards", host, migration, "lock"), watch=watch) is not None
+        """Tell whether another session works on the job; *watch* is called once when that changes."""
+        stat = self.client.exists(self.path("boards", host, migration, "lock"), watch=watch)
+        return stat is not None and not self._is_own(stat)
 
     def place(self, instance: str) -> Place | None:
         """Return which migration holds the server."""
@@ -176,7 +187,7 @@ class Board:
         """
         self.ensure(host)
         job = self.path("boards", host, posting.migration)
-        place = self.place(posting.instance)
+        place = before = self.place(posting.instance)
         if place is not None and place.migration != posting.migration:
             return False
         transaction = self.client.transaction()
@@ -185,31 +196,53 @@ class Board:
         else:
             transaction.set_data(self._instance(posting), _place(posting, host), version=place.version)
         transaction.create(job, posting.encode())
-        return self._commit(transaction, lambda: self._has(job, posting))
+        return self._commit(transaction, lambda: self._took_hold(posting, before))
+
+    def _took_hold(self, posting: Posting, before: Place | None) -> bool:
+        """Tell whether the server was taken since; the job may have been claimed, or be done, by now."""
+        place = self.place(posting.instance)
+        return place is not None and place.migration == posting.migration and place != before
 
     def claim(self, host: str, migration: str) -> Claim | None:
-        """Take the job and raise its epoch; None if it is gone, held by another session, or unreadable."""
+        """Take the job and raise its epoch; None if it is gone, held by another session, or unreadable.
+
+        A lock of this very session was left behind by a leg that could not give its job back: it is replaced.
+        So a session must not ask for a job that one of its legs works on.
+        """
         job = self.path("boards", host, migration)
         found = self._get(job)
         posting = Posting.decode(found[0]) if found else None
         if found is None or posting is None or posting.migration != migration:
             return None
         raised = dataclasses.replace(posting, epoch=posting.epoch + 1, attempts=posting.attempts + 1)
-        transaction = self.client.transaction()
-        transaction.set_data(job, raised.encode(), version=found[1].version)
-        transaction.create(f"{job}/lock", b"", ephemeral=True)
-        if not self._commit(transaction, lambda: self._has(job, raised) and self._is_mine(f"{job}/lock")):
-            return None
-        return Claim(host, raised, found[1].version + 1)
+        for left_behind in (False, True):
+            if left_behind and not self._is_mine(f"{job}/lock"):
+                return None
+            transaction = self.client.transaction()
+            if left_behind:
+                self._unlock(transaction, job, posting.epoch)
+            transaction.set_data(job, raised.encode(), version=found[1].version)
+            transaction.create(f"{job}/lock", b"", ephemeral=True)
+            transaction.create(f"{job}/epoch-{raised.epoch}", b"", ephemeral=True)
+            if self._commit(transaction, lambda: self._has(job, raised) and self._is_mine(f"{job}/lock")):
+                return Claim(host, raised, found[1].version + 1)
+        return None
 
     def hand_over(self, claim: Claim, host: str) -> None:
-        """Move the job to *host*'s board, epoch and all; :class:`~hostler.errors.Fenced` if it is not ours any more."""
-        self.ensure(host)
+        """Move the job and its epoch to *host*'s board; :class:`~hostler.errors.Fenced` if it has passed."""
         posting = dataclasses.replace(claim.posting, attempts=0)
+        board = self.path("boards", host)
         job = self.path("boards", host, posting.migration)
         transaction = self._leave(claim)
         transaction.create(job, posting.encode())
         transaction.set_data(self._instance(posting), _place(posting, host))
+        operations = list(transaction.operations)
+        if self._commit(transaction, lambda: self._has_epoch(job, posting.epoch)):
+            return
+        if self.client.exists(board) is None:  # a host whose worker never ran
+            self.ensure(host)
+            transaction = self.client.transaction()
+            transaction.operations = operations
         self._must(transaction, lambda: self._has_epoch(job, posting.epoch))
 
     def take_over(self, posting: Posting, dead: str, host: str) -> bool:
@@ -237,10 +270,10 @@ class Board:
             self.client.delete(self.path("wishes", migration))
 
     def consume(self, claim: Claim) -> None:
-        """Take the finished job off the board and let go of its server."""
+        """Take the finished job off the board and let go of its server, unless another board has that."""
         transaction = self._leave(claim)
         place = self.place(claim.posting.instance)
-        if place is not None and place.migration == claim.posting.migration:
+        if place is not None and (place.migration, place.board) == (claim.posting.migration, claim.host):
             transaction.delete(self._instance(claim.posting), version=place.version)
         self._must(transaction, lambda: not self._has_epoch(self._job(claim), claim.posting.epoch))
 
@@ -248,18 +281,19 @@ class Board:
         """Take the job off the board until an operator has decided; the server stays held."""
         parked = self.path("parked", claim.posting.migration)
         data = json.dumps(notice | {"posting": claim.posting.to_dict()}).encode()
-        if self.client.exists(parked):
-            self.client.delete(parked)
         transaction = self._leave(claim)
-        transaction.create(parked, data)
-        self._must(transaction, lambda: self.client.exists(parked) is not None)
+        if self.client.exists(parked):
+            transaction.set_data(parked, data)
+        else:
+            transaction.create(parked, data)
+        self._must(transaction, lambda: self._says(parked, data))
 
     def abandon(self, claim: Claim, *, counts: bool) -> None:
         """Give the job back to the board it is on; unless it *counts*, this claim was no attempt."""
         attempts = claim.posting.attempts - (0 if counts else 1)
         posting = dataclasses.replace(claim.posting, attempts=attempts)
         transaction = self.client.transaction()
-        transaction.delete(f"{self._job(claim)}/lock")
+        self._unlock(transaction, self._job(claim), claim.posting.epoch)
         transaction.set_data(self._job(claim), posting.encode(), version=claim.version)
         self._must(transaction, lambda: not self._is_mine(f"{self._job(claim)}/lock"))
 
@@ -279,16 +313,21 @@ class Board:
 
     def _leave(self, claim: Claim) -> TransactionRequest:
         transaction = self.client.transaction()
-        transaction.delete(f"{self._job(claim)}/lock")
+        self._unlock(transaction, self._job(claim), claim.posting.epoch)
         transaction.delete(self._job(claim), version=claim.version)
         return transaction
+
+    @staticmethod
+    def _unlock(transaction: TransactionRequest, job: str, epoch: int) -> None:
+        transaction.delete(f"{job}/epoch-{epoch}")
+        transaction.delete(f"{job}/lock")
 
     def _must(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> None:
         if not self._commit(transaction, happened):
             raise Fenced("the claim of this job has passed to another session")
 
     def _commit(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> bool:
-        """Commit; tell whether the change was made. A lost reply is decided by looking, then asked once more."""
+        """Commit; tell whether the change was made. A lost reply is decided by looking, and asked again."""
         operations = list(transaction.operations)
         try:
             return _accepted(transaction.commit())
@@ -313,8 +352,11 @@ class Board:
         return bytes(data), stat
 
     def _has(self, path: str, posting: Posting) -> bool:
+        return self._says(path, posting.encode())
+
+    def _says(self, path: str, data: bytes) -> bool:
         found = self._get(path)
-        return found is not None and found[0] == posting.encode()
+        return found is not None and found[0] == data
 
     def _has_epoch(self, path: str, epoch: int) -> bool:
         found = self._get(path)
@@ -323,8 +365,11 @@ class Board:
 
     def _is_mine(self, path: str) -> bool:
         stat = self.client.exists(path)
+        return stat is not None and self._is_own(stat)
+
+    def _is_own(self, stat: ZnodeStat) -> bool:
         session = self.client.client_id
-        return stat is not None and session is not None and stat.ephemeralOwner == session[0]
+        return session is not None and bool(stat.ephemeralOwner == session[0])
 
 
 def _accepted(results: list[Any]) -> bool:

@@ -99,13 +99,14 @@ class MigrationLeg:
     def _begin(self) -> Migration | None:
         """Raise the fence; return the migration, or None if the job is not of its present flow."""
         posting = self.claim.posting
-        with self.database.transaction() as session:
+        with fence.away_ends_the_leg(), self.database.transaction() as session:
             if not fence.raise_fence(session, posting.migration, posting.epoch):
                 return None
+            mark_posted(session, posting.migration)
             row = moves.get(session, posting.migration)
             if row.phase == "closed" or row.flow_uuid != posting.flow_uuid:
+                session.rollback()  # the fence stays as it is: it may be that of the present flow
                 return None
-            mark_posted(session, row.uuid)
             self.records.note(session, "claimed", f"{self.host} works on it")
         self.migration = MigrationFacts.of(row)
         return row

@@ -43,7 +43,7 @@ ENDINGS = {
 def compose(name: str, store: Mapping[str, Any]) -> tuple[taskflow_models.FlowDetail, Sequence[Step]]:
     """Return a flow with all its details, prepared and validated in memory.
 
-    Nobody else ever prepares it: a worker that died in the middle of that would leave a flow that cannot be loaded.
+    Nobody else ever prepares it: one left half prepared by a worker that died could never be loaded.
     """
     detail = taskflow_models.FlowDetail(name, new_uuid())
     engine = engines.load(flows.make(name), flow_detail=detail, engine="serial")
@@ -109,8 +109,9 @@ def withdraw(database: Database, migration: Migration, reason: str | None = None
     With a *reason* a new migration stays in the history as refused; without one it is forgotten.
     """
     with database.transaction() as session:
-        current = moves.get(session, migration.uuid)
-        if current.phase != "posting":
+        # Locked: a worker that takes the job at this moment either finds the row closed, or has opened it.
+        current = session.get(Migration, migration.uuid, with_for_update=True, populate_existing=True)
+        if current is None or current.phase != "posting":
             return
         session.execute(delete(AtomRow).where(AtomRow.flow_uuid == current.flow_uuid))
         session.execute(delete(FlowRow).where(FlowRow.uuid == current.flow_uuid))

@@ -57,7 +57,7 @@ class Worker:
         self._legs: dict[str, Tether] = {}
         self._legs_lock = threading.Lock()
         self._back_off: dict[str, tuple[int, float]] = {}
-        self._reconnected = False
+        self._reconnected = threading.Event()
         self._board: Board
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
 
@@ -123,9 +123,8 @@ class Worker:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                if self._reconnected:
-                    self._reconnected = False
-                    self._announce()
+                if self._reconnected.is_set():
+                    self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
                     reconciler.run()
@@ -135,12 +134,10 @@ class Worker:
             except (ServerUnreachable, KazooException) as error:
                 LOG.warning("%s: looked at again in %.0f s", error or type(error).__name__, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
-            self._wake.wait(
-                max(0.0, min(pause, reconcile_due - time.monotonic(), self.conf.zookeeper.relist_interval))
-            )
+            self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
 
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
-        """Start a leg for each job that can be had; return after how many seconds to look again at the latest."""
+        """Start a leg for each job that can be had; return after how many seconds to look again."""
         pause = float(self.conf.zookeeper.relist_interval)
         for migration in self._board.jobs(self.host, watch=self._look_again):
             with self._legs_lock:
@@ -168,6 +165,7 @@ class Worker:
         try:
             claim = self._board.claim(self.host, migration)
             if claim is None:
+                self._ignore_unreadable(migration)
                 return
             with lock.held(self.conf.run_path, f"instance-{claim.posting.instance}"):
                 end = self._leg(claim, tether)
@@ -181,6 +179,9 @@ class Worker:
             self._give_back(claim, str(error), counts=False)
         except lock.LockHeld as error:
             self._try_later(migration, claim, str(error))
+        except KazooException as error:
+            reason = str(error) or type(error).__name__
+            self._try_later(migration, claim, f"ZooKeeper does not answer: {reason}")
         except Exception as error:
             LOG.exception("migration %s: the leg failed", migration)
             self._try_later(migration, claim, str(error))
@@ -210,6 +211,11 @@ class Worker:
         LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
         self._give_back(claim, reason, counts=False)
 
+    def _ignore_unreadable(self, migration: str) -> None:
+        """Look at a job that this version cannot read now and then, not all the time."""
+        if migration in self._board.jobs(self.host) and self._board.posting(self.host, migration) is None:
+            self._try_later(migration, None, "its job was not written by this version of hostler")
+
     def _give_back(self, claim: Claim | None, reason: str, *, counts: bool) -> None:
         if claim is None:
             return
@@ -232,8 +238,18 @@ class Worker:
             for tether in self._legs.values():
                 actions[state](tether)
         if state == KazooState.CONNECTED:
-            self._reconnected = True
+            self._reconnected.set()
             self._wake.set()
+
+    def _return_to_zookeeper(self) -> None:
+        """After a reconnect: it may have lost the session, and everything else."""
+        self._reconnected.clear()
+        try:
+            self._board.ensure(self.host)
+            self._announce()
+        except KazooException:
+            self._reconnected.set()
+            raise
 
     def _announce(self) -> None:
         """Say that this worker is alive; an older session of it must end first."""

@@ -20,7 +20,8 @@ from hostler.records.models import Event, Fence, JournalEntry, now
 
 
 @contextmanager
-def _away_ends_the_leg() -> Iterator[None]:
+def away_ends_the_leg() -> Iterator[None]:
+    """Turn a database that is away into what ends a leg without undoing anything."""
     try:
         yield
     except ServerUnreachable as error:
@@ -52,16 +53,18 @@ class FencedRecords:
         :class:`~hostler.errors.Fenced` if a later claim was made; :class:`~hostler.errors.Unreachable` if the
         database is away. Both end the leg and undo nothing.
         """
-        with _away_ends_the_leg(), self.database.transaction() as session:
-            touched = session.execute(_TOUCH, {"at_migration": self.migration, "at_epoch": self.epoch})
-            if touched.rowcount != 1:  # type: ignore[attr-defined]
+        with away_ends_the_leg(), self.database.transaction() as session:
+            touched = session.connection().execute(
+                _TOUCH, {"at_migration": self.migration, "at_epoch": self.epoch}
+            )
+            if touched.rowcount != 1:
                 raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that only reads; :class:`~hostler.errors.Unreachable` if the database is away."""
-        with _away_ends_the_leg(), self.database.reading() as session:
+        with away_ends_the_leg(), self.database.reading() as session:
             yield session
 
     def note(self, session: Session, kind: str, text: str) -> None:
