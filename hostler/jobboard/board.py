@@ -47,6 +47,7 @@ FORMAT = 1
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
 #: Far beyond any count of claims, and still within a database's integers.
 _HIGHEST = 2**62
+_PASSED = "the claim of this job has passed to another session"
 
 #: The reply was lost: the change was made, or was not.
 UNDECIDED = (ConnectionLoss, OperationTimeoutError, SessionExpiredError)
@@ -146,11 +147,8 @@ class Board:
         found = self._get(self.path("instances", instance))
         if found is None:
             return None
-        try:
-            data = json.loads(found[0])
-            return Place(str(data["migration"]), str(data["board"]), found[1].version)
-        except (ValueError, KeyError, TypeError):
-            return Place("", "", found[1].version)
+        says = _object(found[0])
+        return Place(str(says.get("migration", "")), str(says.get("board", "")), found[1].version)
 
     def held_instances(self) -> list[str]:
         """Return the servers that some migration holds."""
@@ -232,18 +230,20 @@ class Board:
         """Move the job and its epoch to *host*'s board; :class:`~hostler.errors.Fenced` if it has passed."""
         posting = dataclasses.replace(claim.posting, attempts=0)
         board = self.path("boards", host)
-        job = self.path("boards", host, posting.migration)
-        transaction = self._leave(claim)
-        transaction.create(job, posting.encode())
-        transaction.set_data(self._instance(posting), _place(posting, host))
-        operations = list(transaction.operations)
-        if self._commit(transaction, lambda: self._has_epoch(job, posting.epoch)):
-            return
-        if self.client.exists(board) is None:  # a host whose worker never ran
+        job = f"{board}/{posting.migration}"
+
+        def moved() -> bool:
+            transaction = self._leave(claim)
+            transaction.create(job, posting.encode())
+            transaction.set_data(self._instance(posting), _place(posting, host))
+            return self._commit(transaction, lambda: self._has_epoch(job, posting.epoch))
+
+        done = moved()
+        if not done and self.client.exists(board) is None:  # its worker never ran
             self.ensure(host)
-            transaction = self.client.transaction()
-            transaction.operations = operations
-        self._must(transaction, lambda: self._has_epoch(job, posting.epoch))
+            done = moved()
+        if not done:
+            raise Fenced(_PASSED)
 
     def take_over(self, posting: Posting, dead: str, host: str) -> bool:
         """Move a job that nobody works on from a *dead* host's board to *host*'s; tell whether it was there."""
@@ -324,7 +324,7 @@ class Board:
 
     def _must(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> None:
         if not self._commit(transaction, happened):
-            raise Fenced("the claim of this job has passed to another session")
+            raise Fenced(_PASSED)
 
     def _commit(self, transaction: TransactionRequest, happened: Callable[[], bool]) -> bool:
         """Commit; tell whether the change was made. A lost reply is decided by looking, and asked again."""
@@ -388,6 +388,6 @@ def _place(posting: Posting, board: str) -> bytes:
 def _object(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -220,12 +220,14 @@ class Yard:
             return self.client.migrate(server, "kvm2", requested_by="tester")
         real = Client._new
 
-        def of_this_flow(instance: Instance, dest: str, kind: str, _flow: str, requested_by: str) -> Migration:
+        def of_this_flow(
+            instance: Instance, dest: str, kind: str, _flow: str, requested_by: str
+        ) -> Migration:
             return real(instance, dest, kind, flow, requested_by)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Client, "_new", staticmethod(of_this_flow))
-            patch.setattr(Client, "live_workers", lambda _: dict.fromkeys(HOSTS, {}))
+            patch.setattr(Client, "live_workers", lambda _: {host: {} for host in HOSTS})
             return self.client.migrate(server, "kvm2", requested_by="tester")
 
     # -- taking turns -------------------------------------------------------------------------------------
@@ -348,7 +350,9 @@ def zxid(zookeeper_hosts: str) -> int:
 
 def packets(zookeeper_hosts: str) -> int:
     """Return how many packets the server has received."""
-    line = next(line for line in ask_server(zookeeper_hosts, "srvr").splitlines() if line.startswith("Received"))
+    line = next(
+        line for line in ask_server(zookeeper_hosts, "srvr").splitlines() if line.startswith("Received")
+    )
     return int(line.split()[1])
 
 
@@ -373,9 +377,10 @@ def reply_lost(client: KazooClient, when: str) -> Iterator[None]:
 
 
 def expire(client: KazooClient, zookeeper_hosts: str) -> None:
-    """End a session as ZooKeeper would that has heard nothing of it: a second connection closes it."""
+    """End a session as ZooKeeper would that has heard nothing of it; return when the client has a new one."""
     session, password = client.client_id
     rival = KazooClient(hosts=zookeeper_hosts, client_id=(session, password))
     rival.start(timeout=10)
     rival.stop()
     rival.close()
+    wait_until(lambda: client.connected and client.client_id[0] != session, "a new session", 20)
