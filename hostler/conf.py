@@ -89,6 +89,12 @@ default_opts = [
     cfg.IntOpt(
         "reserved_host_memory_mb", default=512, min=0, help="Memory of the host that servers never get."
     ),
+    cfg.FloatOpt(
+        "dead_host_timeout",
+        default=120.0,
+        min=1,
+        help="Seconds without a worker after which a destination counts as dead, and its migrations are undone.",
+    ),
     cfg.IntOpt(
         "max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."
     ),

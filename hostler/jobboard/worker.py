@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
 import threading
 import time
@@ -14,7 +12,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from kazoo.client import KazooState
-from kazoo.exceptions import KazooException, NodeExistsError
+from kazoo.exceptions import KazooException
 from oslo_config import cfg
 
 from hostler import __version__
@@ -27,11 +25,13 @@ from hostler.errors import (
     SessionLost,
     Unreachable,
 )
-from hostler.jobboard import lock, reboot
+from hostler.jobboard import debts, lock, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board, Claim
 from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.presence import Presence
 from hostler.jobboard.reconciler import Reconciler
+from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import hosts
@@ -59,6 +59,7 @@ class Worker:
         self._back_off: dict[str, tuple[int, float]] = {}
         self._reconnected = threading.Event()
         self._board: Board
+        self._presence: Presence
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -76,7 +77,13 @@ class Worker:
             client.add_listener(self._session_changed)
             self._board = Board(client, self.conf.zookeeper.root)
             self._board.ensure(self.host)
-            self._announce()
+            self._presence = Presence(
+                self._board,
+                self.host,
+                dead_after_s=self.conf.dead_host_timeout,
+                session_timeout_s=self.conf.zookeeper.session_timeout,
+            )
+            self._presence.announce(self._stopping)
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
             stack.callback(pool.shutdown)
             LOG.info("worker of %s is ready: %s", self.host, self._board.path("boards", self.host))
@@ -84,7 +91,7 @@ class Worker:
                 self._work(pool)
             finally:
                 self._end_legs()
-                self._withdraw_presence()
+                self._presence.withdraw()
         LOG.info("worker of %s has ended", self.host)
 
     def stop(self) -> None:
@@ -106,6 +113,7 @@ class Worker:
                 disk_allocation_ratio=self.conf.disk_allocation_ratio,
                 reserved_host_memory_mb=self.conf.reserved_host_memory_mb,
             )
+        self._pay_debts()
         try:
             for migration in self.drivers.receiver.restore():
                 LOG.info("the receiver of migration %s is back", migration)
@@ -130,11 +138,28 @@ class Worker:
                     reconciler.run()
                     self._adoption.run()
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
-                pause = self._take_jobs(pool)
+                pause = self._look_around(pool)
             except (ServerUnreachable, KazooException) as error:
                 LOG.warning("%s: looked at again in %.0f s", error or type(error).__name__, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
             self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
+
+    def _look_around(self, pool: ThreadPoolExecutor) -> float:
+        """See who is dead, what is wished, what is owed and what is to do; return when to look again."""
+        soonest = self._presence.look(watch=self._look_again)
+        take_over(self.database, self._board, self.host, self._presence.dead())
+        wishes = self._board.wishes(watch=self._look_again)
+        with self._legs_lock:
+            for migration in self._legs.keys() & set(wishes):
+                self._legs[migration].cancel()
+        if not self._pay_debts():
+            return BACK_OFF_S[-1]
+        pause = self._take_jobs(pool)
+        return pause if soonest is None else min(pause, soonest)
+
+    def _pay_debts(self) -> bool:
+        """Undo what this host owes from a time when it was away; no job is taken before."""
+        return debts.pay(self.database, self.host, self.drivers, self._timeouts(), self.conf.state_path)
 
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
         """Start a leg for each job that can be had; return after how many seconds to look again."""
@@ -192,7 +217,14 @@ class Worker:
 
     def _leg(self, claim: Claim, tether: Tether) -> End:
         leg = MigrationLeg(
-            claim, self._board, self.database, self.drivers, self._timeouts(), self.conf.state_path, tether
+            claim,
+            self._board,
+            self.database,
+            self.drivers,
+            self._timeouts(),
+            self.conf.state_path,
+            tether,
+            self._presence.is_dead,
         )
         return leg.run()
 
@@ -246,38 +278,10 @@ class Worker:
         self._reconnected.clear()
         try:
             self._board.ensure(self.host)
-            self._announce()
+            self._presence.announce(self._stopping)
         except KazooException:
             self._reconnected.set()
             raise
-
-    def _announce(self) -> None:
-        """Say that this worker is alive; an older session of it must end first."""
-        path = self._board.path("workers", self.host)
-        facts = {"version": __version__, "pid": os.getpid(), "since": time.time(), "host": self.host}
-        deadline = time.monotonic() + 3 * self.conf.zookeeper.session_timeout
-        while not self._stopping.is_set():
-            try:
-                self._board.client.create(path, json.dumps(facts).encode(), ephemeral=True)
-                return
-            except NodeExistsError:
-                gone = threading.Event()
-                stat = self._board.client.exists(path, watch=lambda _event, gone=gone: gone.set())
-                if stat is None or stat.ephemeralOwner == self._board.client.client_id[0]:
-                    if stat is not None:
-                        return
-                    continue
-                LOG.info("waiting for the session of this host's earlier worker to end")
-                if not gone.wait(max(0.0, deadline - time.monotonic())):
-                    raise Refused(
-                        f"another machine works as {self.host}: two hosts have the same [DEFAULT] host"
-                    ) from None
-
-    def _withdraw_presence(self) -> None:
-        try:
-            self._board.client.delete(self._board.path("workers", self.host))
-        except KazooException as error:
-            LOG.debug("the announcement was not withdrawn, and ends with the session: %s", error)
 
     def _end_legs(self) -> None:
         """Let the steps under way finish, as long as that may take; then interrupt them."""
