@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from hostler.cli import plan, watch
-from hostler.cli.base import Command, Lister, ShowOne, UsageError
-from hostler.cli.text import command, stamp
+from hostler.cli import plan, waiting
+from hostler.cli.base import Command, Lister, ShowOne
+from hostler.cli.text import stamp
 from hostler.records import hosts, instances
 from hostler.records.models import Instance
 
@@ -82,7 +82,7 @@ class MigrateServer(Command):
         """Return the parser."""
         parser = _with_server(super().get_parser(prog_name))
         parser.add_argument("--to", metavar="HOST", required=True, help="The host that is to have it.")
-        _add_waiting(parser)
+        waiting.add(parser)
         parser.add_argument(
             "--dry-run",
             action="store_true",
@@ -92,7 +92,7 @@ class MigrateServer(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask for the migration; wait for it if told so."""
-        _check_waiting(parsed_args, parsed_args.wait or parsed_args.dry_run)
+        waiting.check(parsed_args, parsed_args.wait or parsed_args.dry_run)
         with self.app.client() as client:
             ask = client.dry_run if parsed_args.dry_run else client.migrate
             migration = ask(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
@@ -101,7 +101,7 @@ class MigrateServer(Command):
                 return plan.show(
                     client, migration, self.app.stdout, timeout_s=timeout_s, fmt=parsed_args.format
                 )
-            return _follow(self, client, migration, parsed_args)
+            return waiting.follow(self, client, migration, parsed_args)
 
 
 class ConfirmServer(Command):
@@ -110,15 +110,15 @@ class ConfirmServer(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
         parser = _with_server(super().get_parser(prog_name))
-        _add_waiting(parser)
+        waiting.add(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask for the confirmation; wait for it if told so."""
-        _check_waiting(parsed_args, parsed_args.wait)
+        waiting.check(parsed_args, parsed_args.wait)
         with self.app.client() as client:
             migration = client.confirm(parsed_args.server, requested_by=getpass.getuser())
-            return _follow(self, client, migration, parsed_args)
+            return waiting.follow(self, client, migration, parsed_args)
 
 
 def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -126,29 +126,3 @@ def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "server", metavar="SERVER", help="Name or UUID; write -- before a name that begins with a dash."
     )
     return parser
-
-
-def _add_waiting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wait", action="store_true", help="Show how far it is, until it is done or undone.")
-    parser.add_argument(
-        "--timeout",
-        type=watch.seconds,
-        metavar="SECONDS",
-        help="Wait no longer than this. The migration goes on; the exit code is 1.",
-    )
-    watch.add_format(parser)
-
-
-def _check_waiting(parsed_args: argparse.Namespace, waits: bool) -> None:
-    if parsed_args.timeout is not None and not waits:
-        raise UsageError("--timeout is how long to wait: it needs --wait")
-
-
-def _follow(asker: Command, client: Any, migration: str, parsed_args: argparse.Namespace) -> int:
-    if parsed_args.wait:
-        return watch.follow(
-            client, migration, asker.app.stdout, fmt=parsed_args.format, timeout_s=parsed_args.timeout
-        )
-    asker.print(migration)
-    asker.print(f"  watch it: {command('migration', 'watch', migration)}")
-    return 0

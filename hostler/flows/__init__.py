@@ -49,5 +49,7 @@ def _step(task: HostTask) -> Step:
         undo=task.undo or undo,
         requires=sorted(set(task.requires) - _GIVEN),
         provides=sorted(task.provides),
+        skippable=not task.guards_data,
+        undone_anywhere=task.undone_anywhere,
         point_of_no_return=task.point_of_no_return,
     )

@@ -23,4 +23,6 @@ class Step(Record):
     undo: str = ""  #: what stands there after "Reverts by:"
     requires: list[str] = field(default_factory=list)
     provides: list[str] = field(default_factory=list)
+    skippable: bool = False  #: an operator may take it as done, or as undone: it guards no data
+    undone_anywhere: bool = False  #: its undo touches no host: where its own is dead, the other does it
     point_of_no_return: bool = False  #: after it has succeeded nothing before it is undone

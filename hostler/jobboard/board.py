@@ -171,6 +171,10 @@ class Board:
                 alive[host] = _object(found[0])
         return alive
 
+    def all_parked(self) -> list[str]:
+        """Return the migrations that wait for an operator."""
+        return self._children(self.path("parked"))
+
     def parked(self, migration: str) -> dict[str, Any] | None:
         """Return what was said when the migration was parked."""
         found = self._get(self.path("parked", migration))
@@ -287,6 +291,11 @@ class Board:
         else:
             transaction.create(parked, data)
         self._must(transaction, lambda: self._says(parked, data))
+
+    def unpark(self, migration: str) -> None:
+        """Forget what was said when the migration was parked: it is on a board again."""
+        with contextlib.suppress(NoNodeError):
+            self.client.delete(self.path("parked", migration))
 
     def abandon(self, claim: Claim, *, counts: bool) -> None:
         """Give the job back to the board it is on; unless it *counts*, this claim was no attempt."""

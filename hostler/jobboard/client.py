@@ -21,6 +21,7 @@ from hostler.errors import (
     ServerUnreachable,
     UnableToMigrateToSelf,
 )
+from hostler.jobboard import verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.zookeeper import connect, disconnect
@@ -152,6 +153,32 @@ class Client:
                 session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}"
             )
         return self._post(migration)
+
+    # -- resolving ----------------------------------------------------------------------------------------
+
+    def cancel(self, migration: str, *, requested_by: str, reason: str) -> str:
+        """See :func:`hostler.jobboard.verbs.cancel`."""
+        return self._zookeeper(
+            lambda: verbs.cancel(self.database, self.board, migration, who=requested_by, reason=reason)
+        )
+
+    def retry(self, migration: str, *, requested_by: str, reason: str = "") -> str:
+        """See :func:`hostler.jobboard.verbs.retry`."""
+        return self._zookeeper(
+            lambda: verbs.retry(self.database, self.board, migration, who=requested_by, reason=reason)
+        )
+
+    def revert(self, migration: str, *, requested_by: str, reason: str) -> str:
+        """See :func:`hostler.jobboard.verbs.revert`."""
+        return self._zookeeper(
+            lambda: verbs.revert(self.database, self.board, migration, who=requested_by, reason=reason)
+        )
+
+    def skip(self, migration: str, step: str, *, requested_by: str, reason: str) -> str:
+        """See :func:`hostler.jobboard.verbs.skip`."""
+        return self._zookeeper(
+            lambda: verbs.skip(self.database, self.board, migration, step, who=requested_by, reason=reason)
+        )
 
     # -- underneath ---------------------------------------------------------------------------------------
 

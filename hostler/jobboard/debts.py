@@ -1,8 +1,9 @@
 """What a dead host owes: the undo of its steps, done by itself before it takes any job when it is back.
 
-A migration must not wait for a host that may never return. Its other host walks back without it: each step of the dead
-host is put down as undone, and as a debt. Whatever the dead host still does is refused by the fence; what it has done
-is on its own disk and in its own libvirt, marked with the migration's uuid, and goes when the debt is paid.
+A migration must not wait for a host that may never return. Its other host walks back without it: what lies in
+the records alone it undoes itself; each other step of the dead host is put down as undone, and as a debt.
+Whatever the dead host still does is refused by the fence; what it has done is on its own disk and in its own
+libvirt, marked with the migration's uuid, and goes when the debt is paid.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hostler.records import fence, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from hostler.records.models import AtomRow, Debt, now
-from hostler.tasks.base import Drivers, HostTask, MigrationFacts, Timeouts
+from hostler.tasks.base import Drivers, HostTask, Leg, MigrationFacts, Timeouts
 
 LOG = logging.getLogger(__name__)
 
@@ -53,8 +54,17 @@ class DebtLeg:
         return nullcontext()
 
 
+def put_down(session: Session, flow: StoredFlow, step: Step) -> None:
+    """Put *step* down as undone."""
+    session.execute(
+        update(AtomRow)
+        .where(AtomRow.uuid == flow.atoms[step.name].uuid)
+        .values(state=states.REVERTED, intention=states.REVERT, revert_finished_at=now())
+    )
+
+
 def owe(session: Session, migration: str, flow: StoredFlow, host: str, step: Step) -> None:
-    """Put *step* down as undone, and its undo as *host*'s debt."""
+    """Put the undo of *step* down as *host*'s debt."""
     order = session.scalar(select(func.count()).where(Debt.migration_uuid == migration)) or 0
     session.execute(
         insert(Debt).values(
@@ -66,11 +76,12 @@ def owe(session: Session, migration: str, flow: StoredFlow, host: str, step: Ste
             created_at=now(),
         )
     )
-    session.execute(
-        update(AtomRow)
-        .where(AtomRow.uuid == flow.atoms[step.name].uuid)
-        .values(state=states.REVERTED, intention=states.REVERT, revert_finished_at=now())
-    )
+
+
+def undo(leg: Leg, flow: StoredFlow, name: str) -> None:
+    """Undo a step outside TaskFlow's engine, with what the engine would give it."""
+    step = next(task for task in flows.make(flow.row.name) if task.name == name)
+    step.revert(leg=leg, **_arguments(step, flow))
 
 
 def owed_by(session: Session, host: str) -> list[Debt]:
@@ -111,9 +122,8 @@ def _pay_one(database: Database, debt: Debt, drivers: Drivers, timeouts: Timeout
         epoch = fence.current_epoch(session, debt.migration_uuid)
     LOG.info("%s: %s was away and undoes %s now", migration.instance_name, debt.host, debt.task)
     records = FencedRecords(database, migration.uuid, epoch, debt.host)
-    step = next(task for task in flows.make(flow.row.name) if task.name == debt.task)
     leg = DebtLeg(debt.host, MigrationFacts.of(migration), records, drivers, timeouts, state_path)
-    step.revert(leg=leg, **_arguments(step, flow))
+    undo(leg, flow, debt.task)
     with records.transaction() as session:
         session.execute(
             delete(Debt).where(

@@ -177,14 +177,10 @@ class StoredFlow:
             symbols |= dict.fromkeys(step.provides, self.atoms[step.name].results)
         return symbols
 
-    def failure(self, *names: str) -> Mapping[str, Any] | None:
-        """Return the first failure among *names*, or of the whole flow: TaskFlow's record of it."""
-        for name in names or [step.name for step in self.shape]:
-            atom = self.atoms[name]
-            if atom.failure or atom.revert_failure:
-                found: Mapping[str, Any] = atom.failure or atom.revert_failure or {}
-                return found
-        return None
+    def failure(self) -> Mapping[str, Any]:
+        """Return why the flow turned round: TaskFlow's record of the first failure; empty if no step failed."""
+        found = (self.atoms[step.name].failure for step in self.shape)
+        return next((failure for failure in found if failure), {})
 
     def detail(self) -> models.FlowDetail:
         """Return TaskFlow's view of it, never finished: whether it is was decided from the steps."""

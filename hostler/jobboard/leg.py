@@ -89,6 +89,8 @@ class MigrationLeg:
         if row is None:
             self.board.consume(self.claim)
             return End.STALE
+        if row.phase == "parked":  # its worker died between the record and the board
+            return self._park(None, row.error or "no reason is on record", [row.hint] if row.hint else [])
         try:
             return self._take_turns(row)
         except Park as parking:
@@ -162,11 +164,14 @@ class MigrationLeg:
             return False
         if not self._is_dead(host):
             return False
+        step = decision.step
+        if step.undone_anywhere:
+            debts.undo(self, flow, step.name)
         with self.records.transaction() as session:
-            debts.owe(session, self.migration.uuid, flow, host, decision.step)
-            self.records.note(
-                session, "owed", f"{host} is away and undoes {decision.step.name} when it is back"
-            )
+            debts.put_down(session, flow, step)
+            if not step.undone_anywhere:
+                debts.owe(session, self.migration.uuid, flow, host, step)
+                self.records.note(session, "owed", f"{host} is away and undoes {step.name} when it is back")
         return True
 
     def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
@@ -223,11 +228,13 @@ class MigrationLeg:
                 )
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self.board.consume(self.claim)
+        if self.tether.interrupted:
+            self.board.forget_wish(row.uuid)
         LOG.info("%s: %s ended: %s", self.migration.name, row.flow_name, outcome)
         return End.FINISHED
 
     def _close_reverted(self, session: Session, row: Migration, flow: StoredFlow) -> str:
-        failure = flow.failure() or {}
+        failure = flow.failure()
         outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
         ending: Mapping[str, Any] = flow.reverted
         current = moves.get(session, row.uuid)
@@ -245,8 +252,8 @@ class MigrationLeg:
         return outcome
 
     def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
-        commands = commands or [f"hostler migration show {self.claim.posting.migration}"]
         uuid = self.claim.posting.migration
+        commands = commands or [f"hostler migration retry {uuid}", f"hostler migration show {uuid}"]
         with self.records.transaction() as session:
             moves.save(session, uuid, phase="parked", outcome="parked", error=reason, hint=commands[0])
             self.records.note(session, "parked", reason)
@@ -280,6 +287,6 @@ class Boundary:
 def _cause(flow: StoredFlow, step: str) -> str:
     """Return what made a step's undo fail, and what had made the flow turn round."""
     undo = flow.atoms[step].revert_failure or {}
-    first = flow.failure() or {}
+    first = flow.failure()
     text = f"the undo of {step} failed: {undo.get('exception_str', 'no reason is on record')}"
     return f"{text}; it was undone because: {first['exception_str']}" if first.get("exception_str") else text

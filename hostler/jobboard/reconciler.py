@@ -38,13 +38,14 @@ class Reconciler:
             if self._has_job(migration):
                 continue
             if migration.phase == "open":
-                mended += self._post_again(migration)
+                mended += post_again(self._database, self._board, migration)
             elif now() - migration.updated_at > self._posting_timeout:
                 withdraw(
                     self._database, migration, "it was never posted: whoever asked for it died in between"
                 )
                 mended.append(f"migration {migration.uuid} was never posted and is given up")
         mended += self._release_servers()
+        self._forget_signs()
         for sentence in mended:
             LOG.warning("%s", sentence)
         return mended
@@ -60,27 +61,6 @@ class Reconciler:
                 return True
             if self._board.place(migration.instance_uuid) == place:
                 return False
-
-    def _post_again(self, migration: Migration) -> list[str]:
-        with self._database.reading() as session:
-            current = moves.get(session, migration.uuid)
-            epoch = fence.current_epoch(session, migration.uuid)
-            if current.phase != "open" or current.flow_uuid != migration.flow_uuid:
-                return []
-            try:
-                flow = load_flow(session, current.flow_uuid)
-            except FlowUnreadable as error:
-                LOG.error("%s", error)
-                return []
-        decision = decide(flow.shape, flow.states)
-        ours = decision.step if isinstance(decision, (Execute, Revert)) else flow.shape[-1]
-        host = host_of(ours, current)
-        posting = Posting(
-            current.uuid, current.instance_uuid, current.flow_name, current.flow_uuid, epoch=epoch
-        )
-        if not self._board.post(host, posting):
-            return []
-        return [f"the job of migration {current.uuid} was gone and is on {host}'s board again"]
 
     def _release_servers(self) -> list[str]:
         mended = []
@@ -98,3 +78,34 @@ class Reconciler:
                     f"server {instance} was held for migration {place.migration}, which is over: let go"
                 )
         return mended
+
+    def _forget_signs(self) -> None:
+        """Remove wishes of migrations that are over, and notices of parked ones that are not parked any more."""
+        with self._database.reading() as session:
+            under_way = {one.uuid for one in moves.in_phase(session, "posting", "open")}
+            parked = {one.uuid for one in moves.in_phase(session, "parked")}
+        for migration in set(self._board.wishes()) - under_way:
+            self._board.forget_wish(migration)
+        for migration in set(self._board.all_parked()) - parked:
+            self._board.unpark(migration)
+
+
+def post_again(database: Database, board: Board, migration: Migration) -> list[str]:
+    """Put the job of an open migration on the board of whose turn it is; return, as a sentence, that it was done."""
+    with database.reading() as session:
+        current = moves.get(session, migration.uuid)
+        epoch = fence.current_epoch(session, migration.uuid)
+        if current.phase != "open" or current.flow_uuid != migration.flow_uuid:
+            return []
+        try:
+            flow = load_flow(session, current.flow_uuid)
+        except FlowUnreadable as error:
+            LOG.error("%s", error)
+            return []
+    decision = decide(flow.shape, flow.states)
+    ours = decision.step if isinstance(decision, (Execute, Revert)) else flow.shape[-1]
+    host = host_of(ours, current)
+    posting = Posting(current.uuid, current.instance_uuid, current.flow_name, current.flow_uuid, epoch=epoch)
+    if not board.post(host, posting):
+        return []
+    return [f"the job of migration {current.uuid} was gone and is on {host}'s board again"]

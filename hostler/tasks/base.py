@@ -118,6 +118,10 @@ class HostTask(task.Task):
     does: str = ""
     #: What undoes it, where that differs from what the docstring says.
     undo: str = ""
+    #: Taken as done although it is not, or as undone, it would cost data: no operator may skip it.
+    guards_data: ClassVar[bool] = True
+    #: Its undo touches the records or a service, and no host: where its own host is dead, the other one does it.
+    undone_anywhere: ClassVar[bool] = False
     #: There is no way back behind it: it is tried again, and then an operator decides.
     forward_only: ClassVar[bool] = False
     #: After it has succeeded nothing before it is undone.
@@ -167,4 +171,4 @@ def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
 
 
 def _parked(step: HostTask, leg: Leg, error: Exception) -> Park:
-    return Park(f"{step.name} on {leg.host}: {error}", [f"hostler migration show {leg.migration.uuid}"])
+    return Park(f"{step.name} on {leg.host}: {error}", [f"hostler migration retry {leg.migration.uuid}"])

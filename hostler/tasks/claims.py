@@ -15,15 +15,17 @@ class ClaimResources(HostTask):
     Reverts by: letting go of them there and then.
     """
 
+    guards_data = False
+    undone_anywhere = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Hold them; a host that has not enough left is a refusal."""
-        leg.drivers.claims.claim(leg.records, leg.host, need_of(Inventory.from_dict(inventory)))
+        leg.drivers.claims.claim(leg.records, leg.migration.dest, need_of(Inventory.from_dict(inventory)))
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """Let go; nothing if nothing is held."""
-        leg.drivers.claims.drop(leg.records, leg.host)
+        leg.drivers.claims.drop(leg.records, leg.migration.dest)
 
 
 class DropSourceClaim(HostTask):
@@ -32,8 +34,10 @@ class DropSourceClaim(HostTask):
     Reverts by: nothing; the way back is gone once the set-aside files are.
     """
 
+    guards_data = False
+    undone_anywhere = True
     forward_only = True
 
     def execute(self, leg: Leg) -> None:
         """Let go; nothing if nothing is held."""
-        leg.drivers.claims.drop(leg.records, leg.host)
+        leg.drivers.claims.drop(leg.records, leg.migration.source)

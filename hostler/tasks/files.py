@@ -66,13 +66,13 @@ class RemoveSetAside(HostTask):
             remove_state(leg)
         except (HostlerError, OSError) as error:
             reason = f"the set-aside files on {leg.host} could not all be removed: {error}"
-            raise Park(reason, [f"hostler migration show {leg.migration.uuid}"]) from error
+            raise Park(reason, [f"hostler migration retry {leg.migration.uuid}"]) from error
         journal.done("removal")
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """See that it never began."""
         if self.journal(leg).get("removal"):
-            commands = [f"hostler migration show {leg.migration.uuid}"]
+            commands = [f"hostler migration retry {leg.migration.uuid}"]
             raise Park("the set-aside files are being removed; that is not undone", commands)
 
 

@@ -89,7 +89,7 @@ class HandOver(HostTask):
         with leg.records.transaction() as session:
             instance = instances.get(session, leg.migration.instance)
             if _handed_over(instance, moves.get(session, leg.migration.uuid)):
-                commands = [f"hostler migration show {leg.migration.uuid}"]
+                commands = [f"hostler migration retry {leg.migration.uuid}"]
                 raise Park("the server was handed over already; what came before is not undone", commands)
 
     @staticmethod

@@ -13,6 +13,8 @@ class NotifyUsageExists(HostTask):
     Reverts by: nothing; the usage that was told was true.
     """
 
+    guards_data = False
+    undone_anywhere = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
@@ -27,6 +29,9 @@ class Notify(HostTask):
 
     Reverts by: telling them that the phase failed.
     """
+
+    guards_data = False
+    undone_anywhere = True
 
     def __init__(self, event: str, where: str) -> None:
         """*event* is Nova's name without its first two words: ``resize.prep.start``."""

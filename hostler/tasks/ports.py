@@ -14,6 +14,8 @@ class MigratePorts(HostTask):
     Reverts by: putting each of those back that were moved.
     """
 
+    guards_data = False
+    undone_anywhere = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
@@ -21,7 +23,7 @@ class MigratePorts(HostTask):
         journal = self.journal(leg)
         for port in Inventory.from_dict(inventory).domain.ports:
             journal.intend(port.mac)
-            leg.drivers.ports.bind(leg.records, leg.migration.instance, port, leg.host)
+            leg.drivers.ports.bind(leg.records, leg.migration.instance, port, leg.migration.dest)
             journal.done(port.mac)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
@@ -29,5 +31,5 @@ class MigratePorts(HostTask):
         journal = self.journal(leg)
         for port in reversed(Inventory.from_dict(inventory).domain.ports):
             if journal.get(port.mac):
-                leg.drivers.ports.unbind(leg.records, leg.migration.instance, port, leg.host)
+                leg.drivers.ports.unbind(leg.records, leg.migration.instance, port, leg.migration.dest)
                 journal.undone(port.mac)

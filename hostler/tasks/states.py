@@ -17,6 +17,8 @@ class EnterState(HostTask):
     Reverts by: moving both back.
     """
 
+    undone_anywhere = True
+
     def __init__(self, where: str, task_state: tuple[str, str], status: tuple[str, str]) -> None:
         """*task_state* and *status* are (expected, new) each."""
         super().__init__(name=f"EnterState {task_state[1]}")

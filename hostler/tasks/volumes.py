@@ -15,6 +15,7 @@ class DisconnectVolumes(HostTask):
     Reverts by: connecting exactly those again, the last one first.
     """
 
+    guards_data = False
     where = SOURCE
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
@@ -41,6 +42,7 @@ class ConnectVolumes(HostTask):
     Reverts by: letting go of those that were connected, the last one first.
     """
 
+    guards_data = False
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:

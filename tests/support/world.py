@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +24,24 @@ from hostler.drivers.notifications.fake import FakeNotifications
 from hostler.drivers.ports.libvirt import LibvirtPorts
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.errors import Interrupted
+from hostler.jobboard import debts
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
 from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import hosts
 from hostler.records.database import Database
-from hostler.records.models import Base, Binding, Claim, Instance, JournalEntry, Migration, Receiver
+from hostler.records.models import Base, Binding, Claim, Debt, Instance, JournalEntry, Migration, Receiver
 from hostler.tasks.base import Drivers, HostTask, Timeouts
 
 INSTANCES = "/var/lib/libvirt/instances"
 POOL = "/var/lib/libvirt/images"
 PORT_MAC = "52:54:00:00:00:01"
+
+TIMEOUTS = Timeouts(shutdown_s=0.5, shutdown_retry_s=0.1, guest_start_s=1, copy_s=1)
 
 DOMAIN = """
 <domain type='qemu'>
@@ -104,6 +108,8 @@ class World:
         self.board = Board(connect(self.conf), self.conf.zookeeper.root)
         self.client = Client(self.conf)
         self.hosts = {name: self._host(name, f"10.0.0.{n}") for n, name in enumerate(("kvm1", "kvm2"), 1)}
+        self.dead: set[str] = set()
+        self.tether = Tether()
         self.board.ensure(*self.hosts)
         for host in self.hosts.values():
             self._report(host)
@@ -152,18 +158,51 @@ class World:
     def run(self) -> list[tuple[str, End]]:
         """Let the hosts take turns until no board has a job that can be had."""
         ends = []
-        while jobs := [(host, job) for host in self.hosts for job in self.board.jobs(host)]:
+        while jobs := [(host, job) for host in self.alive() for job in self.board.jobs(host)]:
             for host, job in jobs:
                 ends.append((host, self.leg(host, job)))
         return ends
+
+    def alive(self) -> list[str]:
+        """The hosts that work; they take over what they may from those that are dead."""
+        alive = [host for host in self.hosts if host not in self.dead]
+        for host in alive:
+            take_over(self.database, self.board, host, self.dead)
+        return alive
+
+    def cut_power(self, host: str) -> None:
+        """End a host at once: guests, receivers, whatever had not been written to a disk."""
+        self.dead.add(host)
+        one = self.hosts[host]
+        one.hypervisor.power_cut()
+        for migration in one.receiver.open_migrations():
+            one.receiver.kill(migration)
+
+    def power_on(self, host: str) -> None:
+        """Bring a host back; its worker pays its debts before it takes any job."""
+        self.dead.discard(host)
+        one = self.hosts[host]
+        one.hypervisor.power_on()
+        assert debts.pay(self.database, host, one.drivers, TIMEOUTS, one.state_path)
+        one.receiver.restore()
+        Adoption(self.database, one.hypervisor, host).run()
 
     def leg(self, host: str, migration: str) -> End:
         """Let one host take its turn; an interruption gives the job back, as a worker would, and is raised."""
         claim = self.board.claim(host, migration)
         assert claim is not None
         one = self.hosts[host]
-        timeouts = Timeouts(shutdown_s=0.5, shutdown_retry_s=0.1, guest_start_s=1, copy_s=1)
-        leg = MigrationLeg(claim, self.board, self.database, one.drivers, timeouts, one.state_path, Tether())
+        self.tether = Tether()
+        leg = MigrationLeg(
+            claim,
+            self.board,
+            self.database,
+            one.drivers,
+            TIMEOUTS,
+            one.state_path,
+            self.tether,
+            self.dead.__contains__,
+        )
         try:
             return leg.run()
         except Interrupted:
@@ -186,25 +225,29 @@ class World:
 
     def look(self) -> dict[str, Any]:
         """Return all that a migration could change, but for the history."""
-        state: dict[str, Any] = {}
-        for name, host in self.hosts.items():
-            domains = (host.hypervisor.describe(one.uuid) for one in host.hypervisor.list_domains())
-            state[name] = {
-                "files": host.tree(),
-                "domains": {domain.uuid: domain.to_dict() for domain in domains},
-                "volumes": sorted(host.volumes.connected),
-                "receivers": host.receiver.open_migrations(),
-            }
+        state: dict[str, Any] = {name: self.look_at(name) for name in self.hosts}
         with self.database.reading() as session:
-            for model in (Claim, Binding, Receiver, JournalEntry):
+            for model in (Claim, Binding, Receiver, JournalEntry, Debt):
                 state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
             instances = session.scalars(select(Instance))
             state["instances"] = {
                 one.uuid: (one.host, one.vm_state, one.task_state, one.power_state) for one in instances
             }
+        state["parked"] = self.board.all_parked()
         state["held"] = self.board.held_instances()
         state["boards"] = {host: self.board.jobs(host) for host in self.hosts}
         return state
+
+    def look_at(self, name: str) -> dict[str, Any]:
+        """Return one host's part of it."""
+        host = self.hosts[name]
+        domains = (host.hypervisor.describe(one.uuid) for one in host.hypervisor.list_domains())
+        return {
+            "files": host.tree(),
+            "domains": {domain.uuid: domain.to_dict() for domain in domains},
+            "volumes": sorted(host.volumes.connected),
+            "receivers": host.receiver.open_migrations(),
+        }
 
     # -- underneath ---------------------------------------------------------------------------------------
 
@@ -258,8 +301,15 @@ def step(flow: str, name: str) -> HostTask:
 
 
 @contextmanager
-def failing(task: HostTask, error: BaseException, *, when: str, method: str = "execute") -> Iterator[None]:
-    """Let *task* raise *error* once, *when* is ``before`` or ``after`` its effect."""
+def failing(
+    task: HostTask,
+    error: BaseException,
+    *,
+    when: str,
+    method: str = "execute",
+    also: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
+    """Let *task* do *also* and raise *error* once, *when* is ``before`` or ``after`` its effect."""
     real = getattr(task, method)
     calls = 0
 
@@ -267,9 +317,11 @@ def failing(task: HostTask, error: BaseException, *, when: str, method: str = "e
         nonlocal calls
         calls += 1
         if calls == 1 and when == "before":
+            also()
             raise error
         result = real(**arguments)
         if calls == 1 and when == "after":
+            also()
             raise error
         return result
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from hostler.drivers.files import disk, markers
 from hostler.drivers.files.parts import part_name
 from hostler.drivers.files.place import Place
-from hostler.errors import HostlerError
+from hostler.errors import DiskNotFound, ImageTransferError, InvalidDiskInfo
 from hostler.objects import Unit, UnitKind
 
 #: What a file system needs beyond the blocks that are counted: metadata, and the copy's own notes.
@@ -74,7 +74,7 @@ class Room:
             return [f"{unit.path} is here, but is not a regular file"]
         try:
             same = self._digest(unit.path) == unit.digest
-        except (HostlerError, OSError) as error:
+        except (DiskNotFound, ImageTransferError, InvalidDiskInfo, OSError) as error:
             return [f"{unit.path} cannot be read: {error}"]
         return [] if same else [f"{unit.path} is here with other contents than on the source"]
 

@@ -25,7 +25,7 @@ from hostler.drivers.files import markers, tree
 from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.place import Place
 from hostler.drivers.files.uses import Uses, is_own
-from hostler.errors import HostlerError
+from hostler.errors import DiskNotFound, ImageTransferError, InvalidDiskInfo
 from hostler.objects import Domain, Unit, UnitKind
 
 #: What is added to a name at most: ``.<uuid>_removed``, in bytes.
@@ -251,7 +251,7 @@ class Survey:
             return
         try:
             digest = self._digest(path)
-        except (HostlerError, OSError) as error:
+        except (DiskNotFound, ImageTransferError, InvalidDiskInfo, OSError) as error:
             self._object(f"{path} cannot be read: {error}")
             return
         self._units.append(tree.file_unit(path, UnitKind.SHARED, status, self._image(path), digest))

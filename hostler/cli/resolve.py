@@ -1,0 +1,91 @@
+"""``hostler migration cancel|retry|revert|skip``: what an operator does to a migration that must not go on as it is."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from typing import Any
+
+from hostler.cli import waiting
+from hostler.cli.base import Command
+
+
+class _Resolution(Command):
+    """A verb over one migration; its history says who, when and why."""
+
+    needs_reason = True
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "migration", metavar="MIGRATION", help="UUID, its beginning, or the server's name."
+        )
+        parser.add_argument("--reason", required=self.needs_reason, default="", help="For the history: why.")
+        waiting.add(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Act; wait for what comes of it if told so."""
+        waiting.check(parsed_args, parsed_args.wait)
+        with self.app.client() as client:
+            return waiting.follow(self, client, self.act(client, parsed_args), parsed_args)
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Ask for it; return the migration's uuid."""
+        raise NotImplementedError
+
+
+class CancelMigration(_Resolution):
+    """Undo a migration that is under way: its copy stops within seconds, and the server runs where it ran.
+
+    Refused once the server was handed over.
+    """
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Wish it undone."""
+        return str(
+            client.cancel(parsed_args.migration, requested_by=getpass.getuser(), reason=parsed_args.reason)
+        )
+
+
+class RetryMigration(_Resolution):
+    """Let a parked migration go on with the step at which it stopped, forward or walking back."""
+
+    needs_reason = False
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Put it back on a board."""
+        return str(
+            client.retry(parsed_args.migration, requested_by=getpass.getuser(), reason=parsed_args.reason)
+        )
+
+
+class RevertMigration(_Resolution):
+    """Let a parked migration walk back. Refused once the server was handed over."""
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Turn it round and put it back on a board."""
+        return str(
+            client.revert(parsed_args.migration, requested_by=getpass.getuser(), reason=parsed_args.reason)
+        )
+
+
+class SkipStep(_Resolution):
+    """Take the step at which a parked migration stopped as done, and go on.
+
+    Refused for a step that guards the server's data.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("step", metavar="STEP", help="As hostler migration show names it.")
+        return parser
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Take the step as done."""
+        who = getpass.getuser()
+        return str(
+            client.skip(parsed_args.migration, parsed_args.step, requested_by=who, reason=parsed_args.reason)
+        )

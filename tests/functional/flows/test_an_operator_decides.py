@@ -1,0 +1,139 @@
+"""Cancel, retry, revert and skip: each refused where it would lose data, each recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostler.errors import InstanceInvalidState, MigrationError, Refused
+from hostler.flows import shape_of
+from hostler.jobboard.leg import End
+from hostler.records import moves
+from tests.support.world import World, failing, step
+
+NAMES = [one.name for one in shape_of("cold_migration")]
+BEFORE_HAND_OVER = NAMES[: NAMES.index("HandOver")]
+
+
+def events(world: World, number: str, kind: str) -> list[str]:
+    with world.database.reading() as session:
+        return [event.text for event in moves.events(session, number) if event.kind == kind]
+
+
+def park(world: World, name: str) -> str:
+    """Make web1's migration fail at its hand-over, and the undo of *name* fail, too."""
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    with (
+        failing(step("cold_migration", "HandOver"), MigrationError("the CAS lost"), when="before"),
+        failing(
+            step("cold_migration", name), MigrationError("the undo broke"), when="before", method="revert"
+        ),
+    ):
+        world.run()
+    assert world.migration(number).phase == "parked"
+    return number
+
+
+def test_a_queued_migration_is_cancelled_before_it_begins(world: World) -> None:
+    world.add_server()
+    before = world.look()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    world.client.cancel("web1", requested_by="alice", reason="wrong host")
+    world.run()
+    migration = world.migration(number)
+    assert (migration.outcome, migration.status) == ("reverted", "cancelled")
+    assert migration.error == "it was cancelled: wrong host"
+    assert events(world, number, "cancel") == ["alice: wrong host"]
+    assert world.look() == before
+
+
+@pytest.mark.parametrize("name", BEFORE_HAND_OVER)
+def test_a_wish_at_any_step_undoes_everything(world: World, name: str) -> None:
+    server = world.add_server()
+    before = world.look()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    task = step("cold_migration", name)
+    real = task.execute
+
+    def wished(**arguments: object) -> object:
+        world.client.cancel(number, requested_by="alice", reason="changed my mind")
+        world.tether.cancel()
+        return real(**arguments)
+
+    task.execute = wished
+    try:
+        world.run()
+    finally:
+        del task.execute
+    migration = world.migration(number)
+    assert (migration.outcome, migration.status) == ("reverted", "cancelled")
+    world.board.forget_wish(number)
+    assert world.look() == before
+    assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
+
+
+def test_a_cancel_behind_the_hand_over_is_refused(world: World) -> None:
+    world.add_server()
+    world.migrate("web1")
+    with pytest.raises(InstanceInvalidState):
+        world.client.cancel("web1", requested_by="alice", reason="too late")
+
+
+@pytest.mark.parametrize("name", BEFORE_HAND_OVER)
+def test_a_failed_undo_is_parked_and_a_retry_finishes_it(world: World, name: str) -> None:
+    world.add_server()
+    before = world.look()
+    if type(step("cold_migration", name)).revert.__qualname__.startswith("Task."):
+        pytest.skip("the step has nothing to undo")
+    number = park(world, name)
+    migration = world.migration(number)
+    assert "the undo broke" in str(migration.error)
+    assert "the CAS lost" in str(migration.error)
+    assert migration.hint == f"hostler migration retry {number}"
+    assert world.board.all_parked() == [number]
+    world.client.retry(number, requested_by="bob")
+    world.run()
+    assert world.migration(number).outcome == "reverted"
+    assert world.look() == before
+
+
+def test_of_two_retries_one_acts(world: World) -> None:
+    world.add_server()
+    number = park(world, "MigratePorts")
+    world.client.retry(number, requested_by="bob")
+    with pytest.raises(InstanceInvalidState):
+        world.client.retry(number, requested_by="alice")
+
+
+def test_a_step_that_guards_data_is_not_skipped(world: World) -> None:
+    world.add_server()
+    number = park(world, "RenameInstanceDir")
+    with pytest.raises(Refused):
+        world.client.skip(number, "RenameInstanceDir", requested_by="bob", reason="I know better")
+    assert world.migration(number).phase == "parked"
+
+
+def test_a_step_that_guards_nothing_is_skipped_with_a_reason(world: World) -> None:
+    server = world.add_server()
+    number = park(world, "ClaimResources")
+    with pytest.raises(Refused):
+        world.client.skip(number, "PowerOff", requested_by="bob", reason="another step")
+    world.client.skip(number, "ClaimResources", requested_by="bob", reason="the claim is gone")
+    world.run()
+    assert world.migration(number).outcome == "reverted"
+    assert events(world, number, "skip") == ["ClaimResources skipped by bob: the claim is gone"]
+    assert world.hosts["kvm1"].hypervisor.power_state(server).active
+
+
+def test_a_parked_start_is_tried_again(world: World) -> None:
+    server = world.add_server()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    hypervisor = world.hosts["kvm2"].hypervisor
+    hypervisor.fail_next("resume", MigrationError("qemu hangs"), times=3)
+    ends = world.run()
+    assert ends[-1] == ("kvm2", End.PARKED)
+    with pytest.raises(InstanceInvalidState):
+        world.client.revert(number, requested_by="bob", reason="the guest was handed over")
+    world.client.retry(number, requested_by="bob", reason="mended")
+    world.run()
+    assert world.migration(number).outcome == "success"
+    assert hypervisor.power_state(server).active
