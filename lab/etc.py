@@ -67,6 +67,8 @@ class Settings:
     database: str
     #: ZooKeeper, as kazoo takes it.
     zookeeper: str
+    #: What hostler.conf says beside that; a section may stand twice.
+    hostler: str = ""
 
 
 def write_etc(etc: Path, settings: Settings) -> None:
@@ -101,7 +103,8 @@ def contents(settings: Settings) -> dict[str, str]:
             address=settings.address,
             database=settings.database,
             zookeeper=settings.zookeeper,
-        ),
+        )
+        + settings.hostler,
     }
 
 

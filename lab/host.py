@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lab import pid1
-from lab.etc import Settings, write_etc
+from lab import etc, pid1
+from lab.etc import Settings
 from lab.places import BASE, CHECKOUT, HOST_ENVIRONMENT
 from lab.process import Daemon, LabError, children_of, run, start_time, wait_until
-from lab.switch import Switch
+from lab.switch import Switch, hardware_address
 
 #: What is the host's own and outlives its power cuts, by the name of its folder in the lab.
 OWN_FOLDERS = {
@@ -218,6 +218,11 @@ class Host:
         """Kill the worker, and only it, as a crash would; it stays enabled."""
         self._end_worker("KILL", timeout_s=10)
 
+    def configure(self, settings: str = "") -> None:
+        """Let hostler.conf say *settings* beside what it says at first; a worker that runs has to start again."""
+        text = etc.contents(self._settings)["hostler/hostler.conf"]
+        self.path("/etc/hostler/hostler.conf").write_text(f"{text}\n{settings}")
+
     def worker_log(self, lines: int = 100) -> str:
         """The end of the worker's log."""
         log = self.path(pid1.WORKER_LOG)
@@ -230,7 +235,7 @@ class Host:
         for folder in OWN_FOLDERS:
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         (self.directory / "root").chmod(0o700)
-        write_etc(self.directory / "etc", self._settings)
+        etc.write_etc(self.directory / "etc", self._settings)
 
     def remove(self) -> None:
         """Cut the power and remove the host's disk."""
@@ -243,6 +248,7 @@ class Host:
         specification = pid1.Specification(
             hostname=self.name,
             address=f"{self.address}/24",
+            hardware_address=hardware_address(self.address),
             binds=[(str(self.directory / folder), place) for folder, place in OWN_FOLDERS.items()],
             kept=[str(CHECKOUT), str(BASE), str(self.directory.parent.parent)],
             disk=str(self.directory / "disk.ext4") if self._disk_size else None,
@@ -256,7 +262,8 @@ class Host:
         image = self.directory / "disk.ext4"
         if self._disk_size is not None and not image.exists():
             run(["truncate", "-s", self._disk_size, image])
-            run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", image])
+            # Few inodes: their tables are written in the background, by the gigabyte on a large disk.
+            run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-i", str(1 << 20), image])
 
     def _came_up(self, ready: object) -> bool:
         if self._process.pid is None:

@@ -30,6 +30,8 @@ class Specification:
     hostname: str
     #: With the length of the prefix: 10.77.0.1/24.
     address: str
+    #: Hardware address of its bridge.
+    hardware_address: str
     #: Folder of the host's own, and where it is mounted.
     binds: Sequence[tuple[str, str]]
     #: Folders of the machine that the host must see although a bind covers their parents.
@@ -45,7 +47,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM})
     socket.sethostname(specification.hostname)
     mount_all(specification)
-    join_network(specification.address)
+    join_network(specification.address, specification.hardware_address)
     Host(specification.environment).live()
 
 
@@ -85,7 +87,7 @@ def keep_below(own: Path, place: Path, kept: Sequence[str]) -> None:
             call("mount", "--rbind", str(folder), str(inside))
 
 
-def join_network(address: str) -> None:
+def join_network(address: str, hardware_address: str) -> None:
     """Wait for the cable, then make the bridge that the host and its guests share."""
     deadline = time.monotonic() + 20
     while not Path("/sys/class/net/eth0").exists():
@@ -93,7 +95,7 @@ def join_network(address: str) -> None:
             raise TimeoutError("no eth0")
         time.sleep(0.01)
     call("ip", "link", "set", "lo", "up")
-    call("ip", "link", "add", "br0", "type", "bridge")
+    call("ip", "link", "add", "br0", "address", hardware_address, "type", "bridge")
     call("ip", "addr", "add", address, "dev", "br0")
     call("ip", "link", "set", "eth0", "master", "br0", "up")
     call("ip", "link", "set", "br0", "up")

@@ -48,7 +48,8 @@ class Switch:
         self.down()
         run(["ip", "netns", "add", self.namespace])
         self._ip("link", "set", "lo", "up")
-        self._ip("link", "add", "br0", "type", "bridge")
+        # Without an address of its own a bridge takes its lowest port's, and changes it when a host is unplugged.
+        self._ip("link", "add", "br0", "address", hardware_address(self.control_address), "type", "bridge")
         self._ip("addr", "add", f"{self.control_address}/24", "dev", "br0")
         self._ip("link", "set", "br0", "up")
         outside = f"hl{self.identity}"
@@ -97,6 +98,11 @@ class Switch:
 
     def _ip(self, *words: str) -> None:
         run(["ip", "-n", self.namespace, *words])
+
+
+def hardware_address(address: str) -> str:
+    """The hardware address that belongs to an IPv4 address: the same after each boot, as a real card's."""
+    return "02:00:" + ":".join(f"{int(number):02x}" for number in address.split("."))
 
 
 def identity_of(directory: Path) -> str:

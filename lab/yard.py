@@ -28,6 +28,8 @@ class Plan:
     hosts: int
     #: Of each host's /var/lib/libvirt, as truncate(1) writes it; None: no limit but the machine's.
     disk_size: str | None
+    #: What every host's hostler.conf says beside its address and servers.
+    settings: str = ""
 
 
 class Lab:
@@ -37,10 +39,14 @@ class Lab:
     """
 
     def __init__(
-        self, directory: Path = DEFAULT_DIRECTORY, hosts: int = 2, disk_size: str | None = None
+        self,
+        directory: Path = DEFAULT_DIRECTORY,
+        hosts: int = 2,
+        disk_size: str | None = None,
+        settings: str = "",
     ) -> None:
         self.directory = directory.resolve()
-        self._wanted = (hosts, disk_size)
+        self._wanted = (hosts, disk_size, settings)
         self._plan_file = self.directory / "lab.json"
 
     @property
@@ -81,6 +87,7 @@ class Lab:
             names={**names, "control": switch.control_address},
             database=self.database,
             zookeeper=f"{switch.control_address}:2181",
+            hostler=plan.settings,
         )
         return Host(self.directory / "hosts" / name, switch, settings, plan.disk_size)
 
@@ -108,13 +115,13 @@ class Lab:
             shutil.rmtree(self.directory)
 
     def _install(self) -> None:
-        hosts, disk_size = self._wanted
+        hosts, disk_size, settings = self._wanted
         self.directory.mkdir(parents=True, exist_ok=True)
         if any(self.directory.iterdir()):
             raise LabError(f"{self.directory} holds something that is no lab; name another folder")
         identity = identity_of(self.directory)
         with choosing_a_subnet(identity) as subnet:
-            self._plan_file.write_text(json.dumps(asdict(Plan(subnet, hosts, disk_size))))
+            self._plan_file.write_text(json.dumps(asdict(Plan(subnet, hosts, disk_size, settings))))
             self.switch.up()
         (self.directory / "shared").mkdir()
         self.zookeeper.start()
