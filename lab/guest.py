@@ -14,6 +14,7 @@ from lab.process import wait_until
 INSTANCES = Path("/var/lib/libvirt/instances")
 IMAGES = Path("/var/lib/libvirt/images")
 READY = "GUEST: READY"
+NOTE = "urn:hostler:lab"
 
 
 @dataclass
@@ -34,6 +35,11 @@ class Guest:
     uefi: bool = False
     #: A virtual TPM, whose state libvirt keeps.
     tpm: bool = False
+    #: Kept in libvirt's metadata, as management tools do.
+    note: str = ""
+    bridge: str = "br0"
+    #: More devices, as libvirt's XML.
+    devices: tuple[str, ...] = ()
     #: Written to the boot disk, shown at every boot.
     marker: str = ""
 
@@ -63,20 +69,20 @@ class Guest:
             make_disk(host, disk, self.disk_path(number), self.backing_path(number), self.marker)
         host.run(["virsh", "-q", "define", "/dev/stdin"], text_in=self.xml(build_kernel()))
         if self.autostart:
-            host.virsh("autostart", self.name)
+            host.virsh("autostart", f"--domain={self.name}")
         return self
 
     def start(self, host: Host, wait: bool = True) -> "Guest":
         """Start the guest; returns when it is up."""
         boots = self.boots(host)
-        host.virsh("start", self.name)
+        host.virsh("start", f"--domain={self.name}")
         if wait:
             self.wait_for_boot(host, boots + 1)
         return self
 
     def shut_down(self, host: Host, timeout_s: float = 60) -> None:
         """Press the power button and wait for the guest to be off."""
-        host.virsh("shutdown", self.name)
+        host.virsh("shutdown", f"--domain={self.name}")
         wait_until(
             lambda: self.state(host) == "shut off", f"{self.name} to shut down", timeout_s, pause_s=0.1
         )
@@ -106,6 +112,8 @@ class Guest:
         domain = ET.Element("domain", type="qemu")
         _add(domain, "name", self.name)
         _add(domain, "uuid", self.uuid)
+        if self.note:
+            _add(_add(domain, "metadata"), f"{{{NOTE}}}note", self.note)
         _add(domain, "memory", str(self.memory_mib), unit="MiB")
         _add(domain, "vcpu", str(self.vcpus))
         domain.append(self._os(kernel))
@@ -138,7 +146,7 @@ class Guest:
             _add(device, "source", file=str(self.disk_path(number)))
             _add(device, "target", dev=f"vd{'abcdefgh'[number]}", bus="virtio")
         interface = _add(devices, "interface", type="bridge")
-        _add(interface, "source", bridge="br0")
+        _add(interface, "source", bridge=self.bridge)
         _add(interface, "model", type="virtio")
         serial = _add(devices, "serial", type="file")
         # Not among the guest's files: what it said on a host shall stay readable there.
@@ -146,6 +154,7 @@ class Guest:
         if self.tpm:
             _add(_add(devices, "tpm", model="tpm-crb"), "backend", type="emulator", version="2.0")
         _add(devices, "memballoon", model="none")
+        devices.extend(ET.fromstring(device) for device in self.devices)
         return devices
 
 
