@@ -195,6 +195,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def register(conf: cfg.ConfigOpts) -> None:
     """Make every setting known to *conf*."""
     log.register_options(conf)
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "alembic=WARN", "oslo_service=WARN"])
     for group, options in GROUPS.items():
         conf.register_opts(options, group=None if group == "DEFAULT" else group)
 

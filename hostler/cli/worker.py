@@ -12,10 +12,14 @@ class RunWorker(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Run; return the exit code."""
+        from oslo_log import log
+
         from hostler import conf
 
         settings = self.app.conf()
         conf.check(settings, worker=True)
+        # what a command keeps to itself is what a worker is asked for: who did what when
+        log.setup(settings, "hostler", fix_eventlet=False)
         from hostler.jobboard import worker  # late: it brings kazoo, TaskFlow and libvirt along
 
         return worker.run(settings)
