@@ -26,11 +26,13 @@ class Place:
         return Path(self.root) / path.lstrip("/")
 
     def makeable(self, directory: str) -> bool:
-        """Whether we may make *directory*: libvirt makes it, too, as soon as it needs it.
+        """Whether we may make *directory*: libvirt makes it, too, as soon as it needs it, or Nova (``_base``).
 
-        Never the directories of images: one that is missing may be a file system that is not mounted.
+        Never *instances_path* or a pool: one that is missing may be a file system that is not mounted.
         """
         path = PurePosixPath(directory)
+        if self.instances_path and PurePosixPath(self.instances_path) in path.parents:
+            return self.at(self.instances_path).is_dir()
         bases = [PurePosixPath(base) for base in (self.nvram_path, self.tpm_path)]
         return any(path.is_relative_to(base) and self.at(str(base.parent)).is_dir() for base in bases)
 

@@ -177,6 +177,16 @@ def test_a_parent_that_is_missing_is_refused_and_undone(dest: Any, units: list[U
     assert dest.tree() == before
 
 
+def test_a_directory_below_the_instances_path_is_made_and_unmade(dest: Any, units: list[Unit]) -> None:
+    base = dataclasses.replace(units[-1], path=f"{INSTANCES}/_base/0a1b")
+    assert dest.problems([*units, base]) == []
+    before = dest.tree()
+    dest.files.make_parts([*units, base], UUID, MIGRATION)
+    assert dest.at(f"{INSTANCES}/_base").is_dir()
+    dest.files.remove_parts([*units, base], UUID, MIGRATION)
+    assert dest.tree() == before
+
+
 def test_a_parent_that_somebody_uses_by_now_stays(dest: Any, units: list[Unit]) -> None:
     dest.files.make_parts(units, UUID, MIGRATION)
     dest.write("/var/lib/libvirt/qemu/nvram/web2_VARS.fd")
