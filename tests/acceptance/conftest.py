@@ -1,15 +1,28 @@
 """Two real hosts for the acceptance tests: libvirt, QEMU, ZooKeeper, one database, a worker on each."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from lab import Guest, Host, Lab
+from lab import Host, Lab
 from lab.places import BASE, CHECKOUT
 from lab.switch import identity_of
+from tests.support.operator import wait_ready
 
-GuestMaker = Callable[..., Guest]
+#: Short waits, since what they wait for does not come; and room for many small guests.
+SETTINGS = """
+[DEFAULT]
+cpu_allocation_ratio = 64
+shutdown_timeout = 6
+shutdown_retry_interval = 2
+
+[zookeeper]
+session_timeout = 5
+
+[images]
+timeout = 8
+"""
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +32,11 @@ def standing_lab() -> Iterator[Lab]:
     BASE.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lab = Lab(directory)
+        lab = Lab(directory, disk_size="40G", settings=SETTINGS)
         lab.down()
         with lab:
             lab.up(workers=True)
+            wait_ready(*lab.hosts)
             yield lab
 
 
@@ -71,5 +85,6 @@ def _make_whole(lab: Lab) -> None:
         host.power_on()
         host.mend_link()
         host.slow_link(None)
+        host.free_disk()
         host.remove_guests()
         host.start_worker()
