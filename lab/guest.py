@@ -31,7 +31,7 @@ class Guest:
     autostart: bool = False
     #: Make the guest deaf to the power button, so that a shutdown runs into its timeout.
     ignore_acpi: bool = False
-    #: UEFI firmware, with its variables in a file of the guest's own.
+    #: UEFI firmware, with its variables in a file of the guest's own; it needs 256 MiB of memory.
     uefi: bool = False
     #: A virtual TPM, whose state libvirt keeps.
     tpm: bool = False
