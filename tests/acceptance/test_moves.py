@@ -136,7 +136,9 @@ def test_ten_servers_asked_for_at_once_all_arrive(kvm1: Host, kvm2: Host) -> Non
     asked += [moving(kvm1, guest.name, "kvm1") for guest in home]
     assert [one.end().code for one in asked] == [0] * 10
 
-    assert {guest.state(kvm2) for guest in away[1:]} == {guest.state(kvm1) for guest in home[1:]} == {"shut off"}
+    assert (
+        {guest.state(kvm2) for guest in away[1:]} == {guest.state(kvm1) for guest in home[1:]} == {"shut off"}
+    )
     assert " BOOTS=2 DIRTY=no " in runs[0].wait_for_boot(kvm2)
     assert " BOOTS=2 DIRTY=no " in runs[1].wait_for_boot(kvm1)
     assert [guest.state(kvm1) for guest in away] == [guest.state(kvm2) for guest in home] == [None] * 5
@@ -161,7 +163,7 @@ def test_of_two_who_ask_for_one_server_one_is_refused(kvm1: Host, kvm2: Host) ->
 
 
 def test_a_server_may_have_any_name_that_libvirt_allows(kvm1: Host, kvm2: Host) -> None:
-    names = ("with space", "it's \"quoted\" $(x)", "größe-東京", "..a", "-rf", "a;b|c&d", "%s{0}")
+    names = ("with space", 'it\'s "quoted" $(x)', "größe-東京", "..a", "-rf", "a;b|c&d", "%s{0}")
     guests = [Guest(name, marker=f"m{n}").create(kvm1) for n, name in enumerate(names)]
     flat = Guest("..flat it's -東京", layout="flat", marker="flat").create(kvm1)
     wait_known(kvm1, *guests, flat)

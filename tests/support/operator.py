@@ -287,11 +287,9 @@ def _without_mark(xml: str) -> list[str]:
 
 def sql(lab: Lab, *statements: str) -> None:
     """Meddle with the records, as nobody should."""
-    import sqlite3  # noqa: PLC0415
+    import sqlite3
 
     with sqlite3.connect(lab.database.removeprefix("sqlite:///"), timeout=30) as connection:
         for statement in statements:
             connection.execute(statement)
     connection.close()
-
-

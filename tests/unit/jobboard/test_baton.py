@@ -209,7 +209,9 @@ class Relay(RuleBasedStateMachine):
     @rule()
     def the_job_is_delivered_again(self) -> None:
         decision = self.decision()
-        assert isinstance(decision, Stuck if self.model.stuck else Finished), "a flow that is over begins nothing"
+        assert isinstance(decision, Stuck if self.model.stuck else Finished), (
+            "a flow that is over begins nothing"
+        )
 
     def all_shall_be_undone(self) -> None:
         for atom in self.atoms.values():
