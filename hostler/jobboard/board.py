@@ -20,9 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from kazoo.client import KazooClient, TransactionRequest
@@ -39,69 +37,14 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import ZnodeStat
 
 from hostler.errors import Fenced
-from hostler.objects import Record
+from hostler.jobboard.jobs import Claim, Place, Posting
 
-FORMAT = 1
-
-#: What the names in a posting look like; each may become a part of a node's path.
-_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
-#: Far beyond any count of claims, and still within a database's integers.
-_HIGHEST = 2**62
 _PASSED = "the claim of this job has passed to another session"
 
 #: The reply was lost: the change was made, or was not.
 UNDECIDED = (ConnectionLoss, OperationTimeoutError, SessionExpiredError)
 #: The change was refused, since the nodes are not what it expects.
 REFUSED = (BadVersionError, NoNodeError, NodeExistsError)
-
-
-@dataclass(frozen=True)
-class Posting(Record):
-    """What a job says."""
-
-    migration: str
-    instance: str
-    flow: str
-    flow_uuid: str
-    epoch: int = 0  #: raised by each claim; carried along by each hand-over
-    attempts: int = 0  #: claims since the job last came to a board
-    format: int = FORMAT
-
-    def encode(self) -> bytes:
-        """Return the node's contents."""
-        return json.dumps(self.to_dict(), sort_keys=True).encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Posting | None:
-        """Read a node's contents; None for anything that this version did not write."""
-        try:
-            posting = cls.from_dict(json.loads(data))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            return None
-        texts = (posting.migration, posting.instance, posting.flow, posting.flow_uuid)
-        numbers = (posting.epoch, posting.attempts)
-        sane = all(isinstance(text, str) and _NAME.fullmatch(text) for text in texts) and all(
-            type(number) is int and 0 <= number <= _HIGHEST for number in numbers
-        )
-        return posting if sane and posting.format == FORMAT else None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A job that this session works on."""
-
-    host: str
-    posting: Posting
-    version: int  #: of the job's node since the claim
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which migration holds a server, and on which board its job is."""
-
-    migration: str
-    board: str
-    version: int
 
 
 class Board:

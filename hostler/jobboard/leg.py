@@ -17,8 +17,9 @@ from hostler import flows
 from hostler.errors import FlowUnreadable, Park
 from hostler.jobboard import debts, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
-from hostler.jobboard.board import Board, Claim
+from hostler.jobboard.board import Board
 from hostler.jobboard.details import LegBackend, StoredFlow, load_flow
+from hostler.jobboard.jobs import Claim
 from hostler.jobboard.posting import host_of, mark_posted
 from hostler.jobboard.tether import Tether
 from hostler.records import fence, instances, moves

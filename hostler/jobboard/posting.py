@@ -18,8 +18,9 @@ from taskflow.persistence import models as taskflow_models
 from hostler import flows
 from hostler.errors import MigrationInProgress
 from hostler.flows.shape import Step
-from hostler.jobboard.board import Board, Posting
+from hostler.jobboard.board import Board
 from hostler.jobboard.details import insert_flow
+from hostler.jobboard.jobs import Posting
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.models import AtomRow, Fence, FlowRow, Migration, new_uuid, now

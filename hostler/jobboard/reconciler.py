@@ -11,8 +11,9 @@ import logging
 
 from hostler.errors import FlowUnreadable
 from hostler.jobboard.baton import Execute, Revert, decide
-from hostler.jobboard.board import Board, Posting
+from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
+from hostler.jobboard.jobs import Posting
 from hostler.jobboard.posting import host_of, withdraw
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from hostler.errors import FlowUnreadable, MigrationNotFound
 from hostler.jobboard import turning
-from hostler.jobboard.board import Board, Posting
+from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
+from hostler.jobboard.jobs import Posting
 from hostler.records import moves
 from hostler.records.database import Database
 from hostler.tasks.base import MigrationFacts

@@ -27,7 +27,8 @@ from hostler.errors import (
 )
 from hostler.jobboard import debts, lock, reboot
 from hostler.jobboard.adoption import Adoption
-from hostler.jobboard.board import Board, Claim
+from hostler.jobboard.board import Board
+from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.presence import Presence
 from hostler.jobboard.reconciler import Reconciler

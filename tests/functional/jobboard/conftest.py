@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from hostler.jobboard.board import Board, Posting
+from hostler.jobboard.board import Board
+from hostler.jobboard.jobs import Posting
 from tests.functional.jobboard.yard import Yard, connected
 
 NewBoard = Callable[[], Board]

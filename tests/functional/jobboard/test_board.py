@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hostler.errors import Fenced
-from hostler.jobboard.board import Board, Claim, Posting
+from hostler.jobboard.board import Board
+from hostler.jobboard.jobs import Claim, Posting
 from lab.process import wait_until
 from tests.functional.jobboard.yard import expire, reply_lost, zxid
 

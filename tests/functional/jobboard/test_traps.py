@@ -14,7 +14,7 @@ from taskflow.patterns import linear_flow
 from hostler import flows
 from hostler.errors import Fenced, Interrupted, SessionLost, Stopping, Unreachable
 from hostler.jobboard import leg as leg_module
-from hostler.jobboard.board import Posting
+from hostler.jobboard.jobs import Posting
 from hostler.jobboard.leg import Boundary, End
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.tether import Tether
@@ -141,7 +141,7 @@ def test_a_flow_that_is_over_is_consumed_and_not_carried_out_again(
         host = next(host for host, jobs in yard.jobs().items() if jobs)
         for name in (
             "lock",
-            "epoch-%d" % (yard.board.posting(host, migration) or pytest.fail("no job")).epoch,
+            f"epoch-{(yard.board.posting(host, migration) or pytest.fail(repr(host))).epoch}",
         ):
             yard.zookeeper.delete(yard.board.path("boards", host, migration, name))
         assert yard.run() == [(host, End.STALE if written else End.FINISHED)]

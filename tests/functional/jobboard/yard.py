@@ -25,8 +25,9 @@ from hostler import conf as settings
 from hostler import flows
 from hostler.errors import Interrupted
 from hostler.jobboard import posting
-from hostler.jobboard.board import Board, Claim
+from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
+from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.posting import Ending
 from hostler.jobboard.tether import Tether
