@@ -1,4 +1,4 @@
-"""``hostler migration cancel|retry|revert|skip``: what an operator does to a migration that must not go on as it is."""
+"""``hostler migration cancel|retry|revert|skip|recover``: a migration must not go on as it is."""
 
 from __future__ import annotations
 
@@ -88,4 +88,39 @@ class SkipStep(_Resolution):
         who = getpass.getuser()
         return str(
             client.skip(parsed_args.migration, parsed_args.step, requested_by=who, reason=parsed_args.reason)
+        )
+
+
+class RecoverMigration(_Resolution):
+    """Walk a migration back without a host that will not come back soon.
+
+    A destination that died behind the hand-over is given up for the files that the source set aside: what the
+    server has written since is dropped. A source that died before has the only files: the destination is freed,
+    and the server waits for its host. The host that is down undoes its own part when it is back, before it takes
+    any job.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--host-is-down", metavar="HOST", required=True, help="The host that is given up."
+        )
+        parser.add_argument(
+            "--drop-writes",
+            action="store_true",
+            help="Accept that what the server has written on that host since it was handed over is lost.",
+        )
+        return parser
+
+    def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
+        """Ask for it."""
+        return str(
+            client.recover(
+                parsed_args.migration,
+                parsed_args.host_is_down,
+                requested_by=getpass.getuser(),
+                reason=parsed_args.reason,
+                drop_writes=parsed_args.drop_writes,
+            )
         )

@@ -21,7 +21,7 @@ from hostler.errors import (
     ServerUnreachable,
     UnableToMigrateToSelf,
 )
-from hostler.jobboard import verbs
+from hostler.jobboard import recovery, verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.zookeeper import connect, disconnect
@@ -178,6 +178,22 @@ class Client:
         """See :func:`hostler.jobboard.verbs.skip`."""
         return self._zookeeper(
             lambda: verbs.skip(self.database, self.board, migration, step, who=requested_by, reason=reason)
+        )
+
+    def recover(
+        self, migration: str, down: str, *, requested_by: str, reason: str, drop_writes: bool = False
+    ) -> str:
+        """See :func:`hostler.jobboard.recovery.recover`."""
+        return self._zookeeper(
+            lambda: recovery.recover(
+                self.database,
+                self.board,
+                migration,
+                down,
+                who=requested_by,
+                reason=reason,
+                drop_writes=drop_writes,
+            )
         )
 
     # -- underneath ---------------------------------------------------------------------------------------

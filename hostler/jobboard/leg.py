@@ -67,6 +67,7 @@ class MigrationLeg:
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
         self._engine_error = "it raised nothing"
+        self._down_host: str | None = None
 
     # -- what the steps see -------------------------------------------------------------------------------
 
@@ -112,6 +113,7 @@ class MigrationLeg:
                 return None
             self.records.note(session, "claimed", f"{self.host} works on it")
         self.migration = MigrationFacts.of(row)
+        self._down_host = row.down_host
         return row
 
     def _take_turns(self, row: Migration) -> End:
@@ -160,10 +162,11 @@ class MigrationLeg:
         return True
 
     def _owed(self, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
-        """Leave the undo of a dead destination's step to itself; the source never leaves its own to others."""
-        if isinstance(decision, Execute) or host in (self.host, self.migration.source):
+        """Leave the undo of a dead destination's step to itself; that of the source's only if an operator says so."""
+        if isinstance(decision, Execute) or host == self.host:
             return False
-        if not self._is_dead(host):
+        given_up = self._down_host == host
+        if not given_up and (host == self.migration.source or not self._is_dead(host)):
             return False
         step = decision.step
         if step.undone_anywhere:

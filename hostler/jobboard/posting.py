@@ -94,6 +94,19 @@ def put_on_board(database: Database, board: Board, migration: Migration) -> None
     )
 
 
+def put_at(board: Board, migration: Migration, epoch: int, down: str, host: str) -> None:
+    """Put the job of a migration on *host*'s board, from that of the host that is *down* if it is there."""
+    posting = board.posting(down, migration.uuid)
+    if posting is not None and board.take_over(posting, down, host):
+        return
+    board.post(
+        host,
+        Posting(
+            migration.uuid, migration.instance_uuid, migration.flow_name, migration.flow_uuid, epoch=epoch
+        ),
+    )
+
+
 def mark_posted(session: Session, uuid: str) -> None:
     """Say that the migration has a job, unless it went on already."""
     session.execute(

@@ -128,6 +128,8 @@ class Migration(Base):
     request_id: Mapped[str]
     requested_by: Mapped[str]
     cancel_reason: Mapped[str | None] = mapped_column(Text)  #: the operator's wish to undo it
+    #: the host that an operator has given up: its steps are its debts
+    down_host: Mapped[str | None]
     report: Mapped[dict[str, Any] | None]  #: what a dry run found
     created_at: Mapped[datetime.datetime] = mapped_column(default=now, index=True)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)

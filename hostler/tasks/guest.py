@@ -31,7 +31,7 @@ RETRY_PAUSE_S = 2.0
 class FinishMigration(HostTask):
     """Create the guest on the destination, paused and transient: it executes nothing, and a power cut erases it.
 
-    Reverts by: ending that guest, known as ours by its metadata.
+    Reverts by: ending that guest, known as ours by its metadata, and its definition if it has got one.
     """
 
     where = DEST
@@ -49,7 +49,9 @@ class FinishMigration(HostTask):
             return
         hypervisor.destroy(uuid)
         if not hypervisor.wait_until_off(uuid, leg.timeouts.guest_start_s):
-            raise MigrationError(f"the paused guest {uuid} on {leg.host} does not end")
+            raise MigrationError(f"the guest {uuid} on {leg.host} does not end")
+        # Defined only if an operator took the server back from a host that was down behind the hand-over.
+        hypervisor.undefine(uuid)
 
 
 class HandOver(HostTask):
@@ -60,6 +62,7 @@ class HandOver(HostTask):
 
     where = DEST
     point_of_no_return = True
+    undone_anywhere = True
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Change the records if they are as this migration left them; asked again, see that it was done."""

@@ -6,6 +6,7 @@ import pytest
 
 from hostler.errors import SessionLost
 from hostler.flows import shape_of
+from hostler.jobboard.recovery import HostIsAlive, WritesWouldBeLost
 from hostler.objects import DEST
 from hostler.tasks.base import HostTask
 from tests.support.world import World, failing, step
@@ -74,3 +75,56 @@ def test_behind_the_hand_over_the_source_waits_for_the_destination(world: World)
     world.run()
     assert world.migration(number).outcome == "success"
     assert world.hosts["kvm2"].hypervisor.power_state(server).active
+
+
+@pytest.mark.parametrize("confirmable", [True, False])
+def test_a_destination_lost_behind_the_hand_over_is_given_up_for_the_source(
+    world: World, confirmable: bool
+) -> None:
+    server = world.add_server()
+    before = world.look()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    if confirmable:
+        world.run()
+        world.cut_power("kvm2")
+    else:
+        die_in(world, step("cold_migration", "StartGuest"), "after")
+    world.board.client.delete(world.board.path("workers", "kvm2"))
+    with pytest.raises(WritesWouldBeLost):
+        world.client.recover(number, "kvm2", requested_by="alice", reason="its disk burnt")
+    world.client.recover(number, "kvm2", requested_by="alice", reason="its disk burnt", drop_writes=True)
+    world.run()
+    migration = world.migration(number)
+    assert (migration.phase, migration.outcome) == ("closed", "reverted")
+    assert world.look_at("kvm1") == before["kvm1"]
+    assert world.instance(server).host == "kvm1"
+
+    world.power_on("kvm2")
+    assert not world.hosts["kvm2"].hypervisor.exists(server)
+    assert world.look() == before
+
+
+@pytest.mark.parametrize("name", ["PowerOff", "UndefineDomain", "RenameInstanceDir", "CopyImages"])
+def test_a_source_lost_before_the_copy_frees_the_destination_and_the_server_waits(
+    world: World, name: str
+) -> None:
+    server = world.add_server()
+    before = world.look()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    task = step("cold_migration", name)
+    with (
+        failing(task, SessionLost("power cut"), when="after", also=lambda: world.cut_power("kvm1")),
+        pytest.raises(SessionLost),
+    ):
+        world.run()
+    with pytest.raises(HostIsAlive):
+        world.client.recover(number, "kvm1", requested_by="alice", reason="too early")
+    world.board.client.delete(world.board.path("workers", "kvm1"))
+    world.client.recover(number, "kvm1", requested_by="alice", reason="waiting for a part")
+    world.run()
+    assert world.migration(number).outcome == "reverted"
+    assert world.look_at("kvm2") == before["kvm2"]
+
+    world.power_on("kvm1")
+    assert world.look() == before
+    assert world.hosts["kvm1"].hypervisor.power_state(server).active

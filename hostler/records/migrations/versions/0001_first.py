@@ -122,6 +122,7 @@ def _migrations() -> None:
         _column("request_id", WORD),
         _column("requested_by", WORD),
         _optional("cancel_reason", sa.Text()),
+        _optional("down_host", WORD),
         _optional("report", JSON),
         _column("created_at", TIME),
         _column("updated_at", TIME),

@@ -1,0 +1,130 @@
+"""``migration recover``: what only a human can know is that a host will not come back soon.
+
+Two cases. A destination that died behind the hand-over has the newest writes of the server: giving it up for the files
+that the source set aside drops them, and the operator must say so. A source that died before has the only files: the
+destination is freed, and the server waits for its host.
+
+Either way the migration walks back, the steps of the host that is down are its debts, and it pays them before it
+takes any job when it is back: what it holds of the server is then not started, but removed or put back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from hostler.errors import HostlerError, InstanceInvalidState, Refused
+from hostler.jobboard import turning
+from hostler.jobboard.board import Board
+from hostler.jobboard.details import load_flow
+from hostler.jobboard.posting import put_at
+from hostler.records import fence, moves
+from hostler.records.database import Database
+from hostler.records.models import Claim, FlowRow, Instance, JournalEntry, Migration
+from hostler.tasks.base import MigrationFacts
+
+
+class HostIsAlive(Refused):
+    """The host that is said to be down has a worker."""
+
+    template = "{host} is not down: its worker is alive"
+    hint_template = "hostler migration show {migration}"
+
+
+class WritesWouldBeLost(Refused):
+    """Going back to the source's files drops what the server has written since."""
+
+    template = (
+        "{server!r} ran on {host}: going back to {source} drops everything written since it was handed over"
+    )
+    hint_template = "hostler migration recover {migration} --host-is-down {host} --reason ... --drop-writes"
+
+
+def recover(
+    database: Database, board: Board, name: str, down: str, *, who: str, reason: str, drop_writes: bool
+) -> str:
+    """Walk a migration back without the host *down*; return its uuid."""
+    alive = board.alive()
+    with database.transaction() as session:
+        row = moves.find(session, name)
+        if down not in (row.source_compute, row.dest_compute):
+            raise Refused(f"migration {row.uuid} has nothing to do with {down}", hint="hostler host list")
+        if down in alive:
+            raise HostIsAlive(host=down, migration=row.uuid)
+        if down == row.dest_compute and _is_handed_over(session, row):
+            _take_back(session, row, drop_writes)
+        elif row.phase not in ("open", "parked") or row.flow_name != "cold_migration":
+            raise _nothing_to_recover(row, down)
+        flow = load_flow(session, row.flow_uuid)
+        if turning.is_past_return(session, flow, MigrationFacts.of(row)):
+            raise _nothing_to_recover(row, down)
+        turning.turn_round(session, flow, row.uuid, f"{down} is down: {reason}")
+        moves.save(session, row.uuid, phase="open", outcome=None, hint=None, finished_at=None, down_host=down)
+        fence.add_event(session, row.uuid, "", "recover", f"{who}: {down} is down: {reason}")
+    other = row.dest_compute if down == row.source_compute else row.source_compute
+    with database.reading() as session:
+        put_at(board, moves.get(session, row.uuid), fence.current_epoch(session, row.uuid), down, other)
+    board.unpark(row.uuid)
+    return row.uuid
+
+
+def _is_handed_over(session: Session, row: Migration) -> bool:
+    instance = session.get(Instance, row.instance_uuid)
+    return (
+        instance is not None
+        and instance.host == row.dest_compute
+        and row.status in ("finished", "confirming")
+    )
+
+
+def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
+    """Make the source the server's host again, as it was before the hand-over."""
+    removal = session.scalar(
+        select(JournalEntry.key).where(
+            JournalEntry.migration_uuid == row.uuid, JournalEntry.task == "RemoveSetAside"
+        )
+    )
+    if removal is not None:
+        raise InstanceInvalidState(
+            f"what {row.source_compute} had set aside is being removed: only {row.dest_compute} has the server",
+            hint=f"hostler migration show {row.uuid}",
+        )
+    if not drop_writes:
+        raise WritesWouldBeLost(
+            server=row.instance_name, host=row.dest_compute, source=row.source_compute, migration=row.uuid
+        )
+    flow_uuid = session.scalar(
+        select(FlowRow.uuid).where(FlowRow.migration_uuid == row.uuid, FlowRow.name == "cold_migration")
+    )
+    taken = session.execute(
+        update(Instance)
+        .where(
+            Instance.uuid == row.instance_uuid,
+            Instance.host == row.dest_compute,
+            Instance.task_state.is_(None),
+        )
+        .values(host=row.source_compute, vm_state=row.old_vm_state, task_state="resize_finish")
+        .execution_options(synchronize_session=False)
+    )
+    if taken.rowcount != 1:  # type: ignore[attr-defined]
+        raise InstanceInvalidState(
+            f"server {row.instance_name!r} is not as the hand-over left it",
+            hint=f"hostler server show {row.instance_uuid}",
+        )
+    session.execute(delete(Claim).where(Claim.migration_uuid == row.uuid, Claim.host == row.source_compute))
+    moves.save(
+        session,
+        row.uuid,
+        flow_uuid=flow_uuid,
+        flow_name="cold_migration",
+        status="post-migrating",
+        phase="open",
+    )
+    session.refresh(row)
+
+
+def _nothing_to_recover(row: Migration, down: str) -> HostlerError:
+    return InstanceInvalidState(
+        f"migration {row.uuid} is {row.status}: there is nothing in it to recover from {down}",
+        hint=f"hostler migration show {row.uuid}",
+    )
