@@ -118,6 +118,7 @@ class MigrationLeg:
 
     def _take_turns(self, row: Migration) -> End:
         before = None
+        self._refuse_hopeless(self._load(row.flow_uuid))
         while True:
             flow = self._load(row.flow_uuid)
             decision = decide(flow.shape, flow.states)
@@ -137,6 +138,20 @@ class MigrationLeg:
                 self.board.abandon(self.claim, counts=False)
                 return End.GIVEN_BACK
             self._run_engine(row, flow)
+
+    def _refuse_hopeless(self, flow: StoredFlow) -> None:
+        """Park a job whose worker died *max_attempts* times in a row without having finished a step."""
+        attempts = self.claim.posting.attempts
+        if attempts <= 1:
+            return
+        done = sum(state in (states.SUCCESS, states.REVERTED) for state, _ in flow.states.values())
+        journal = self.records.journal("claims")
+        seen = journal.get(self.host)
+        if seen is None or seen.data["done"] != done:
+            journal.done(self.host, done=done, attempts=attempts)
+        elif attempts - int(seen.data["attempts"]) + 2 > self.timeouts.max_attempts:
+            tried = self.timeouts.max_attempts
+            raise Park(f"the worker of {self.host} died {tried} times at it without finishing a step")
 
     def _load(self, flow_uuid: str) -> StoredFlow:
         with self.records.transaction() as session:

@@ -7,17 +7,18 @@ unlinked: an unlinked lock file gives two owners. The file says who holds it. ``
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hostler.drivers.processes import Process
 from hostler.errors import HostlerError
 
 
 class LockHeld(HostlerError):
-    """Another process of this host holds the lock."""
+    """Another process of this host holds the lock. *process*: who; None if it left no name."""
 
     template = "{name} is held by {holder}"
 
@@ -32,19 +33,23 @@ def held(run_path: str, name: str) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "an unknown process"
-            raise LockHeld(name=name, holder=holder) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} started {start_time(os.getpid())}\n".encode(), 0)
+            process = _read(descriptor)
+            holder = f"process {process.pid}" if process else "an unknown process"
+            raise LockHeld(name=name, holder=holder, process=process) from None
+        _sign(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot: with its pid it names it for good; 0 if it is gone."""
+def _sign(descriptor: int) -> None:
+    me = Process.of(os.getpid())
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(me.to_dict() if me else {}).encode(), 0)
+
+
+def _read(descriptor: int) -> Process | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(re.sub(r"^.*\)", "", stat, flags=re.DOTALL).split()[19])
+        return Process.from_dict(json.loads(os.pread(descriptor, 1000, 0)))
+    except (ValueError, TypeError, AttributeError):
+        return None

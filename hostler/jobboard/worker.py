@@ -16,6 +16,7 @@ from kazoo.exceptions import KazooException
 from oslo_config import cfg
 
 from hostler import __version__
+from hostler.drivers.processes import Process
 from hostler.errors import (
     Fenced,
     Interrupted,
@@ -68,11 +69,6 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop."""
         with ExitStack() as stack:
-            try:
-                stack.enter_context(lock.held(self.conf.run_path, "worker"))
-            except lock.LockHeld as error:
-                raise Refused(f"a worker of {self.host} runs already: {error}") from error
-            self._prepare_host()
             client = connect(self.conf)
             stack.callback(disconnect, client)
             client.add_listener(self._session_changed)
@@ -84,6 +80,8 @@ class Worker:
                 dead_after_s=self.conf.dead_host_timeout,
                 session_timeout_s=self.conf.zookeeper.session_timeout,
             )
+            self._take_host(stack)
+            self._prepare_host()
             self._presence.announce(self._stopping)
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
             stack.callback(pool.shutdown)
@@ -99,6 +97,20 @@ class Worker:
         """Ask :meth:`run` to end: steps under way may finish, up to *graceful_shutdown_timeout*."""
         self._stopping.set()
         self._wake.set()
+
+    def _take_host(self, stack: ExitStack) -> None:
+        """Be the only worker of this host; one that hangs and has lost its session is ended."""
+        try:
+            stack.enter_context(lock.held(self.conf.run_path, "worker"))
+        except lock.LockHeld as error:
+            holder = error.process
+            if not isinstance(holder, Process) or self.host in self._board.alive():
+                raise Refused(f"a worker of {self.host} runs already: {error}") from error
+            LOG.warning(
+                "the worker of %s hangs and has lost its session: process %d is ended", self.host, holder.pid
+            )
+            holder.end()
+            stack.enter_context(lock.held(self.conf.run_path, "worker"))
 
     def _prepare_host(self) -> None:
         self.database.check()
@@ -235,6 +247,7 @@ class Worker:
             shutdown_retry_s=self.conf.shutdown_retry_interval,
             guest_start_s=self.conf.guest_start_timeout,
             copy_s=self.conf.images.timeout,
+            max_attempts=self.conf.max_attempts,
         )
 
     def _try_later(self, migration: str, claim: Claim | None, reason: str) -> None:

@@ -26,6 +26,10 @@ from hostler.records.models import Migration
 
 LOG = logging.getLogger(__name__)
 
+#: How long a job of somebody else on the domain is waited for, and how often it is looked at.
+IDLE_TIMEOUT_S = 30.0
+IDLE_PAUSE_S = 0.2
+
 __all__ = ["DEST", "SOURCE", "Drivers", "HostTask", "Leg", "MigrationFacts", "Timeouts"]
 
 
@@ -59,12 +63,13 @@ class MigrationFacts:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long steps wait, in seconds."""
+    """How long steps wait, in seconds, and how often they are tried."""
 
     shutdown_s: float
     shutdown_retry_s: float
     guest_start_s: float
     copy_s: float
+    max_attempts: int = 3  #: claims without progress before a job is parked
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ class HostTask(task.Task):
     does: str = ""
     #: What undoes it, where that differs from what the docstring says.
     undo: str = ""
+    #: A call of a worker that died may still be at work on the domain: wait until nobody's is.
+    touches_domain: ClassVar[bool] = False
     #: Taken as done although it is not, or as undone, it would cost data: no operator may skip it.
     guards_data: ClassVar[bool] = True
     #: Its undo touches the records or a service, and no host: where its own host is dead, the other one does it.
@@ -152,6 +159,8 @@ def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
         LOG.info("%s: %s", leg.migration.name, what)
         began = time.monotonic()
         try:
+            if self.touches_domain:
+                _wait_until_idle(leg)
             with leg.cancellable() if may_be_cancelled else nullcontext():
                 result = method(self, leg, *args, **kwargs)
         except ServerUnreachable as error:
@@ -168,6 +177,18 @@ def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
         return result
 
     return guarded
+
+
+def _wait_until_idle(leg: Leg) -> None:
+    """Wait until no job is active on the domain, and look twice: a request outlives whoever made it."""
+    deadline = time.monotonic() + IDLE_TIMEOUT_S
+    quiet = 0
+    while quiet < 2:
+        quiet = 0 if leg.drivers.hypervisor.busy(leg.migration.instance) else quiet + 1
+        if time.monotonic() > deadline:
+            raise Unreachable(f"somebody's job on server {leg.migration.name!r} does not end on {leg.host}")
+        if quiet == 0:
+            leg.pause(IDLE_PAUSE_S)
 
 
 def _parked(step: HostTask, leg: Leg, error: Exception) -> Park:

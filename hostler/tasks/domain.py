@@ -25,6 +25,8 @@ class UndefineDomain(HostTask):
     Reverts by: defining it again, with its snapshots and metadata.
     """
 
+    touches_domain = True
+
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Undefine what was inspected; a definition that changed since then is refused."""
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance

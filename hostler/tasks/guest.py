@@ -34,6 +34,7 @@ class FinishMigration(HostTask):
     Reverts by: ending that guest, known as ours by its metadata, and its definition if it has got one.
     """
 
+    touches_domain = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
@@ -116,6 +117,7 @@ class StartGuest(HostTask):
     Reverts by: nothing; the destination has the server now.
     """
 
+    touches_domain = True
     where = DEST
     forward_only = True
 

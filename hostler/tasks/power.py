@@ -21,6 +21,7 @@ class PowerOff(HostTask):
     Reverts by: starting the guest again if it ran before, and switching autostart back on.
     """
 
+    touches_domain = True
     default_provides = "was_running"
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> bool:

@@ -27,7 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import listener, manifest, process, state, tls
+from hostler.drivers import processes as process
+from hostler.drivers.images import listener, manifest, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 START_PATIENCE_S = 10.0

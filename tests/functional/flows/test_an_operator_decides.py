@@ -137,3 +137,26 @@ def test_a_parked_start_is_tried_again(world: World) -> None:
     world.run()
     assert world.migration(number).outcome == "success"
     assert hypervisor.power_state(server).active
+
+
+class Died(BaseException):
+    """The worker's process is gone."""
+
+
+def test_a_job_that_kills_its_worker_again_and_again_is_parked(world: World) -> None:
+    world.add_server()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    task = step("cold_migration", "PowerOff")
+    deaths = 0
+    while world.migration(number).phase != "parked":
+        assert deaths <= 3
+        with failing(task, Died(), when="before"):
+            try:
+                world.run()
+            except Died:
+                deaths += 1
+    assert deaths == 3
+    assert "died 3 times" in str(world.migration(number).error)
+    world.client.retry(number, requested_by="bob")
+    world.run()
+    assert world.migration(number).outcome == "success"

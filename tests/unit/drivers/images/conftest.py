@@ -17,10 +17,10 @@ import pytest
 from hostler.drivers.images import tls
 from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
-from hostler.drivers.images.process import Process
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.images.verifier import DiskVerifier
+from hostler.drivers.processes import Process
 from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
 
 MIB = 1 << 20

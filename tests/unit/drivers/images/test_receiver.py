@@ -14,8 +14,8 @@ import pytest
 
 from hostler import errors
 from hostler.drivers.images import listener, tls
-from hostler.drivers.images.process import Process
 from hostler.drivers.images.receiver import NbdReceiver
+from hostler.drivers.processes import Process
 
 from .conftest import LOCALHOST, MIB, Pair, dense, free_ports
 
@@ -124,7 +124,7 @@ def test_another_process_of_that_number_is_left_alone() -> None:
 
 
 def test_a_process_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hostler.drivers.images.process.TERM_PATIENCE_S", 0.2)
+    monkeypatch.setattr("hostler.drivers.processes.TERM_PATIENCE_S", 0.2)
     command = ["/bin/sh", "-c", "trap '' TERM; echo; read never"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout
