@@ -166,6 +166,7 @@ def test_what_a_leg_of_this_session_left_locked_is_claimed_anew(board: Board, po
         "/boards/kvm2",
         "/instances",
         "/parked",
+        "/wishes",
         "/workers",
     }
 
