@@ -52,6 +52,10 @@ class Reporting(CliffCommand):
 
     app: HostlerApp
 
+    def get_epilog(self) -> str:
+        """Return no more than the command's own: cliff reads every installed distribution for the rest."""
+        return self._epilog or ""
+
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run the command; return its exit code."""
         try:
