@@ -21,7 +21,7 @@ shutdown_retry_interval = 2
 session_timeout = 5
 
 [images]
-timeout = 8
+timeout = 12
 """
 
 

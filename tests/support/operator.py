@@ -273,6 +273,12 @@ def _files(host: Host, boot_disks: set[str], digests: bool = True) -> Iterator[t
             yield name, facts
 
 
+def kill(host: Host, program: str) -> None:
+    """Kill the host's processes of that name."""
+    pids = host.run(["pgrep", "-x", program]).stdout.split()
+    host.run(["kill", "-KILL", *pids])
+
+
 def same_machine(before: str, after: str) -> bool:
     """Whether two definitions are one, but for hostler's mark."""
     return _without_mark(before) == _without_mark(after)
