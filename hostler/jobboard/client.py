@@ -116,7 +116,7 @@ class Client:
             fence.open_fence(session, migration.uuid)
             write_flow(session, migration, {})
             instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
-            fence.add_event(session, migration.uuid, dest, "posted", f"asked for by {requested_by}")
+            fence.add_event(session, migration.uuid, "", "posted", f"asked for by {requested_by}")
         return self._post(migration)
 
     def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:

@@ -67,7 +67,6 @@ class MigrationLeg:
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
         self._engine_error = "it raised nothing"
-        self._down_host: str | None = None
 
     # -- what the steps see -------------------------------------------------------------------------------
 
@@ -113,24 +112,24 @@ class MigrationLeg:
                 return None
             self.records.note(session, "claimed", f"{self.host} works on it")
         self.migration = MigrationFacts.of(row)
-        self._down_host = row.down_host
         return row
 
     def _take_turns(self, row: Migration) -> End:
         before = None
-        self._refuse_hopeless(self._load(row.flow_uuid))
         while True:
-            flow = self._load(row.flow_uuid)
-            decision = decide(flow.shape, flow.states)
-            if before == flow.states:
+            flow, row = self._look(row)
+            if before is None:
+                self._refuse_hopeless(flow)
+            elif before == flow.states:
                 raise Park(f"TaskFlow's engine came back without having done anything: {self._engine_error}")
             before = flow.states
+            decision = decide(flow.shape, before)
             if isinstance(decision, Stuck):
                 return self._park(decision.step.name, _cause(flow, decision.step.name), [])
             if isinstance(decision, Finished):
                 return self._finish(row, flow, decision)
             host = host_of(decision.step, row)
-            if self._turned_round(flow, decision, host) or self._owed(flow, decision, host):
+            if self._turned_round(row, flow, decision, host) or self._owed(row, flow, decision, host):
                 continue
             if host != self.host:
                 return self._hand_over(host, decision)
@@ -138,6 +137,11 @@ class MigrationLeg:
                 self.board.abandon(self.claim, counts=False)
                 return End.GIVEN_BACK
             self._run_engine(row, flow)
+
+    def _look(self, row: Migration) -> tuple[StoredFlow, Migration]:
+        """Return flow and migration as the records have them now."""
+        with self.records.reading() as session:
+            return load_flow(session, row.flow_uuid), moves.get(session, row.uuid)
 
     def _refuse_hopeless(self, flow: StoredFlow) -> None:
         """Park a job whose worker died *max_attempts* times in a row without having finished a step."""
@@ -153,34 +157,29 @@ class MigrationLeg:
             tried = self.timeouts.max_attempts
             raise Park(f"the worker of {self.host} died {tried} times at it without finishing a step")
 
-    def _load(self, flow_uuid: str) -> StoredFlow:
-        with self.records.transaction() as session:
-            return load_flow(session, flow_uuid)
-
-    def _turned_round(self, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
+    def _turned_round(self, row: Migration, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
         """Make the flow walk back if somebody wishes so, or if the host that it waits for is dead."""
         if isinstance(decision, Revert):
             return False
+        if row.cancel_reason is not None:
+            reason = f"it was cancelled: {row.cancel_reason}"
+        elif host != self.host and self._is_dead(host):
+            reason = f"{host} has had no worker for too long"
+        else:
+            return False
         with self.records.transaction() as session:
             if turning.is_past_return(session, flow, self.migration):
-                return False
-            row = moves.get(session, self.migration.uuid)
-            if row.cancel_reason is not None:
-                reason = f"it was cancelled: {row.cancel_reason}"
-            elif host != self.host and self._is_dead(host):
-                reason = f"{host} has had no worker for too long"
-            else:
                 return False
             turning.turn_round(session, flow, self.migration.uuid, reason)
             self.records.note(session, "turned-round", reason)
         LOG.warning("%s: walks back: %s", self.migration.name, reason)
         return True
 
-    def _owed(self, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
+    def _owed(self, row: Migration, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
         """Leave the undo of a dead destination's step to itself; that of the source's only if an operator says so."""
         if isinstance(decision, Execute) or host == self.host:
             return False
-        given_up = self._down_host == host
+        given_up = row.down_host == host
         if not given_up and (host == self.migration.source or not self._is_dead(host)):
             return False
         step = decision.step
