@@ -124,10 +124,8 @@ class MigrationLeg:
                 raise Park(f"TaskFlow's engine came back without having done anything: {self._engine_error}")
             before = flow.states
             decision = decide(flow.shape, before)
-            if isinstance(decision, Stuck):
-                return self._park(decision.step.name, _cause(flow, decision.step.name), [])
-            if isinstance(decision, Finished):
-                return self._finish(row, flow, decision)
+            if isinstance(decision, Stuck | Finished):
+                return self._end(row, flow, decision)
             host = host_of(decision.step, row)
             if self._turned_round(row, flow, decision, host) or self._owed(row, flow, decision, host):
                 continue
@@ -228,6 +226,11 @@ class MigrationLeg:
         LOG.info("%s: %s with %s", self.migration.name, f"{host} {verb}", decision.step.name)
         self.board.hand_over(self.claim, host)
         return End.HANDED_OVER
+
+    def _end(self, row: Migration, flow: StoredFlow, decision: Stuck | Finished) -> End:
+        if isinstance(decision, Stuck):
+            return self._park(decision.step.name, _cause(flow, decision.step.name), [])
+        return self._finish(row, flow, decision)
 
     def _finish(self, row: Migration, flow: StoredFlow, decision: Finished) -> End:
         with self.records.transaction() as session:
