@@ -6,12 +6,12 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from kazoo.client import KazooState
+from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException
 from oslo_config import cfg
 
@@ -44,6 +44,8 @@ LOG = logging.getLogger(__name__)
 
 #: Pauses before a job is tried again after the database or libvirt was away, in seconds.
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+#: How often a worker that was told to end looks whether ZooKeeper answers.
+LEAVE_S = 1.0
 
 
 class Worker:
@@ -56,6 +58,7 @@ class Worker:
         self.drivers = drivers
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._ended = threading.Event()
         self._legs: dict[str, Tether] = {}
         self._legs_lock = threading.Lock()
         self._back_off: dict[str, tuple[int, float]] = {}
@@ -71,6 +74,7 @@ class Worker:
         with ExitStack() as stack:
             client = connect(self.conf)
             stack.callback(disconnect, client)
+            stack.enter_context(self._not_kept_by(client))
             client.add_listener(self._session_changed)
             self._board = Board(client, self.conf.zookeeper.root)
             self._board.ensure(self.host)
@@ -111,6 +115,28 @@ class Worker:
             )
             holder.end()
             stack.enter_context(lock.held(self.conf.run_path, "worker"))
+
+    @contextmanager
+    def _not_kept_by(self, client: KazooClient) -> Iterator[None]:
+        """See to it that a stop does not wait for a ZooKeeper that is silent: kazoo's requests would."""
+
+        def leave() -> None:
+            self._stopping.wait()
+            deadline = time.monotonic() + (self.conf.graceful_shutdown_timeout if self._legs else 0)
+            while not self._ended.wait(LEAVE_S):
+                if not client.connected and time.monotonic() > deadline:
+                    LOG.warning("ZooKeeper does not answer: the worker ends without it")
+                    client.stop()
+                    return
+
+        thread = threading.Thread(target=leave, name="leave", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            self._stopping.set()
+            thread.join()
 
     def _prepare_host(self) -> None:
         self.database.check()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 
-from kazoo.client import KazooClient
+from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
@@ -29,7 +30,31 @@ def connect(conf: cfg.ConfigOpts) -> KazooClient:
         disconnect(client)
         reason = str(error) or type(error).__name__
         raise ServerUnreachable(what="ZooKeeper", where=hosts, reason=reason) from error
+    _outlive_its_memory(client, 2 * conf.zookeeper.session_timeout)
     return client
+
+
+def _outlive_its_memory(client: KazooClient, after_s: float) -> None:
+    """Come back to a ZooKeeper that has lost its data.
+
+    It refuses whoever has seen later changes than it has, and kazoo would ask for ever: so after a silence in which
+    any session has ended, what was seen is forgotten. Each change says what it expects, and is safe without.
+    """
+    timers: list[threading.Timer] = []
+
+    def forget() -> None:
+        client.last_zxid = 0
+
+    def changed(state: str) -> None:
+        while timers:
+            timers.pop().cancel()
+        if state == KazooState.SUSPENDED:
+            timer = threading.Timer(after_s, forget)
+            timer.daemon = True
+            timer.start()
+            timers.append(timer)
+
+    client.add_listener(changed)
 
 
 def disconnect(client: KazooClient) -> None:

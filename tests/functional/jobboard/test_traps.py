@@ -139,11 +139,6 @@ def test_a_flow_that_is_over_is_consumed_and_not_carried_out_again(
             yard.run()
         said, states = list(script.said), yard.states(migration)
         host = next(host for host, jobs in yard.jobs().items() if jobs)
-        for name in (
-            "lock",
-            f"epoch-{(yard.board.posting(host, migration) or pytest.fail(repr(host))).epoch}",
-        ):
-            yard.zookeeper.delete(yard.board.path("boards", host, migration, name))
         assert yard.run() == [(host, End.STALE if written else End.FINISHED)]
     assert script.said == said
     assert yard.states(migration) == states

@@ -184,6 +184,7 @@ class Yard:
         conf.set_override("root", self.root, "zookeeper")
         conf.set_override("session_timeout", 2.0, "zookeeper")
         conf.set_override("host", host)
+        conf.set_override("my_ip", "127.0.0.1")
         conf.set_override("state_path", str(self.directory / host / "state"))
         conf.set_override("run_path", str(self.directory / host / "run"))
         for name, value in settings_of.items():
@@ -279,7 +280,12 @@ class Yard:
         thread = threading.Thread(target=worker.run, name=f"worker-{host}")
         thread.start()
         self._workers.append((worker, thread))
-        wait_until(lambda: host in self.board.workers(), f"the worker of {host}", 20)
+
+        def alive() -> bool:
+            assert thread.is_alive(), f"the worker of {host} ended at once"
+            return host in self.board.workers()
+
+        wait_until(alive, f"the worker of {host}", 20)
         return worker, thread
 
     def wait_for_end(self, migration: str, timeout_s: float = 30) -> Migration:
