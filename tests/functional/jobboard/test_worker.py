@@ -354,7 +354,11 @@ def test_a_migration_survives_a_zookeeper_that_is(
         assert script.order("execute")[-2:] == ["send", "verify"]
         with yard.database.reading() as session:
             assert fence.current_epoch(session, migration) > claimed.epoch
-        wait_until(lambda: set(yard.zookeeper.retry(yard.board.workers)) == {"kvm1", "kvm2"}, "both announcements", 20)
+        wait_until(
+            lambda: set(yard.zookeeper.retry(yard.board.workers)) == {"kvm1", "kvm2"},
+            "both announcements",
+            20,
+        )
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "at work"])
