@@ -1,0 +1,148 @@
+"""What is swept: each an operator's wish, written so that whoever finds it half done can carry it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from hostler.errors import MigrationError
+from hostler.jobboard.leg import MigrationLeg
+from hostler.records import moves
+from tests.functional.reliability.stage import Stage
+from tests.support.world import step
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """*play* looks at what the records say, as an operator would, and asks for what is missing."""
+
+    name: str
+    play: Callable[[Stage], None]
+    layout: str = "dir"
+    resized: bool = False  #: it begins with a server that was moved and waits to be confirmed
+    circumstances: Callable[[Stage], AbstractContextManager[object]] = lambda _stage: nullcontext()
+
+
+def move(stage: Stage) -> None:
+    """Ask for a migration, unless one was asked for; see it through."""
+    row = stage.latest()
+    if row is None or row.outcome == "refused":
+        stage.client.migrate("web1", "kvm2", requested_by="tester")
+    stage.run()
+
+
+def confirm(stage: Stage) -> None:
+    """Give up the way back."""
+    row = stage.latest()
+    assert row is not None
+    if row.phase == "closed" and row.status == "finished":
+        stage.client.confirm("web1", requested_by="tester")
+    stage.run()
+
+
+def cancel_queued(stage: Stage) -> None:
+    """Ask for a migration, and cancel it before any worker has seen it."""
+    row = stage.latest()
+    if row is None or row.outcome == "refused":
+        stage.client.migrate("web1", "kvm2", requested_by="tester")
+        row = stage.latest()
+    assert row is not None
+    if row.phase != "closed" and row.cancel_reason is None:
+        stage.client.cancel("web1", requested_by="tester", reason="changed my mind")
+    stage.run()
+
+
+def retry_parked(stage: Stage) -> None:
+    """Move; what is parked is tried again."""
+    move(stage)
+    row = stage.latest()
+    assert row is not None
+    if row.phase == "parked":
+        stage.client.retry(row.uuid, requested_by="tester")
+        stage.run()
+
+
+@contextmanager
+def refused_at_the_end(_stage: Stage) -> Iterator[None]:
+    """The hand-over is refused, whoever asks for it and how often."""
+    with always_failing("HandOver", "execute"):
+        yield
+
+
+@contextmanager
+def undo_fails_once(stage: Stage) -> Iterator[None]:
+    """The hand-over is refused; then the source's files cannot be put back until an operator asks again."""
+    task = step("cold_migration", "RenameInstanceDir")
+    real = task.revert
+
+    def fails(**arguments: Any) -> Any:
+        row = stage.latest()
+        assert row is not None
+        with stage.database.reading() as session:
+            asked = [event.kind for event in moves.events(session, row.uuid)]
+        if "retry" not in asked:
+            raise MigrationError("the undo broke")
+        return real(**arguments)
+
+    with always_failing("HandOver", "execute"), mock.patch.object(task, "revert", fails):
+        yield
+
+
+@contextmanager
+def cancelled_in_the_middle(stage: Stage) -> Iterator[None]:
+    """An operator's wish arrives while the images are on their way."""
+    task = step("cold_migration", "CopyImages")
+    copy, look = task.execute, MigrationLeg.checkpoint
+    left: list[int] = []
+
+    def execute(**arguments: Any) -> Any:
+        left[:] = [4]
+        try:
+            return copy(**arguments)
+        finally:
+            left.clear()
+
+    def checkpoint(leg: MigrationLeg) -> None:
+        if left:
+            left[0] -= 1
+            row = stage.latest()
+            if left[0] == 0 and row is not None and row.cancel_reason is None:
+                with stage.points.uncounted():
+                    stage.client.cancel("web1", requested_by="tester", reason="changed my mind")
+                stage.tether.cancel()
+        look(leg)
+
+    with (
+        mock.patch.object(task, "execute", execute),
+        mock.patch.object(MigrationLeg, "checkpoint", checkpoint),
+    ):
+        yield
+
+
+@contextmanager
+def always_failing(name: str, method: str) -> Iterator[None]:
+    """Let a step fail before it does anything."""
+
+    def fails(**_: Any) -> Any:
+        raise MigrationError("on purpose")
+
+    with mock.patch.object(step("cold_migration", name), method, fails):
+        yield
+
+
+SCENARIOS = [
+    scenario
+    for layout in ("dir", "flat")
+    for scenario in (
+        Scenario("cold_migration", move, layout),
+        Scenario("confirm_resize", confirm, layout, resized=True),
+        Scenario("refused_at_the_end", move, layout, circumstances=refused_at_the_end),
+        Scenario("cancelled_in_the_middle", move, layout, circumstances=cancelled_in_the_middle),
+    )
+] + [
+    Scenario("cancelled_while_queued", cancel_queued),
+    Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
+]
