@@ -44,7 +44,7 @@ def _ran_here(database: Database, host: str) -> list[str]:
                     Migration.dest_compute == host,
                     Instance.vm_state == "resized",
                     Instance.power_state == PowerState.RUNNING,
-                    Migration.status == "finished",
+                    Migration.status.in_(("finished", "confirming")),
                 )
             )
         )
