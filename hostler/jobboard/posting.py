@@ -130,7 +130,17 @@ def withdraw(database: Database, migration: Migration, reason: str | None = None
         session.execute(delete(AtomRow).where(AtomRow.flow_uuid == current.flow_uuid))
         session.execute(delete(FlowRow).where(FlowRow.uuid == current.flow_uuid))
         if current.flow_name == "confirm_resize":
-            moves.save(session, current.uuid, phase="closed", status="finished", outcome="success")
+            # What the next try needs to know is with the flow before this one.
+            before = moves.last_flow(session, current.uuid)
+            moves.save(
+                session,
+                current.uuid,
+                phase="closed",
+                status="finished",
+                outcome="success",
+                flow_name=before.name,
+                flow_uuid=before.uuid,
+            )
             return
         if instances.get(session, current.instance_uuid).task_state == "resize_prep":
             instances.save(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hostler.errors import InstanceNotFound, MigrationNotFound
 from hostler.records import instances
-from hostler.records.models import AtomRow, Event, Migration, Progress, now
+from hostler.records.models import AtomRow, Event, FlowRow, Migration, Progress, now
 
 #: Letters of a UUID that are enough to name a migration, if only one begins so.
 PREFIX_LENGTH = 4
@@ -71,6 +71,12 @@ def steps(session: Session, flow_uuid: str) -> list[AtomRow]:
     """Return the steps of a flow in order, without the row in which TaskFlow keeps the arguments."""
     found = select(AtomRow).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0)
     return list(session.scalars(found.order_by(AtomRow.position)))
+
+
+def last_flow(session: Session, uuid: str) -> FlowRow:
+    """Return the flow that a migration was given last."""
+    found = select(FlowRow).where(FlowRow.migration_uuid == uuid).order_by(FlowRow.created_at.desc()).limit(1)
+    return session.scalars(found).one()
 
 
 def arguments(session: Session, flow_uuid: str) -> dict[str, Any]:
