@@ -29,6 +29,7 @@ from hostler.errors import (
 from hostler.jobboard import debts, lock, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board
+from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.presence import Presence
@@ -65,6 +66,7 @@ class Worker:
         self._reconnected = threading.Event()
         self._board: Board
         self._presence: Presence
+        self._surgery: Surgery
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -78,6 +80,9 @@ class Worker:
             client.add_listener(self._session_changed)
             self._board = Board(client, self.conf.zookeeper.root)
             self._board.ensure(self.host)
+            self._surgery = Surgery(
+                self._board, self.database, self.drivers, self.host, self.conf.state_path, self.conf.run_path
+            )
             self._presence = Presence(
                 self._board,
                 self.host,
@@ -185,6 +190,7 @@ class Worker:
 
     def _look_around(self, pool: ThreadPoolExecutor) -> float:
         """See who is dead, what is wished, what is owed and what is to do; return when to look again."""
+        self._surgery.serve(watch=self._look_again)
         soonest = self._presence.look(watch=self._look_again)
         take_over(self.database, self._board, self.host, self._presence.dead())
         wishes = self._board.wishes(watch=self._look_again)

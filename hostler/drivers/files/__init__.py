@@ -16,9 +16,12 @@ On the destination a unit arrives in a part directory beside its final place, an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hostler.objects import Domain, Unit
+
+if TYPE_CHECKING:
+    from hostler.drivers.files.marked import Marked
 
 #: Returns the BLAKE3 of a whole file, as :meth:`hostler.drivers.images.ImageVerifier.digest` does.
 Digest = Callable[[str], str]
@@ -95,3 +98,16 @@ class InstanceFiles(Protocol):
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""
+
+    def marked(self, domains: Sequence[Domain], more: Sequence[str] = ()) -> list[Marked]:
+        """Return every path that carries a migration's mark. It only reads.
+
+        *domains* are those of the host, beside whose disks it looks; *more*: further directories.
+        """
+
+    def remove_marked(self, mark: Marked, domains: Sequence[Domain]) -> None:
+        """Remove what :meth:`marked` found, and see it gone; nothing if it is.
+
+        What is not as it was found is :class:`~hostler.errors.ForeignObject`, what one of *domains* uses
+        :class:`~hostler.errors.MigrationError`: it is left as it is.
+        """

@@ -9,6 +9,7 @@ from hostler.drivers.files import Digest
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.chain import Chains
+from hostler.drivers.files.marked import Marked, Marks
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.room import Room, absent, missing
@@ -51,6 +52,7 @@ class LocalFiles:
         self._aside = Aside(self._place)
         self._parts = Parts(self._place)
         self._arrival = Arrival(self._place, self._parts, in_use)
+        self._marks = Marks(self._place)
 
     def survey(
         self, domain: Domain, others: Sequence[Domain], digest: Digest
@@ -120,3 +122,13 @@ class LocalFiles:
     def users(self, path: str, domains: Sequence[Domain]) -> list[str]:
         """Return the servers among *domains* that use the file at *path*, also as a backing file."""
         return [use.server for use in Uses(self._place, domains, Chains(self._place.at)).of(path)]
+
+    def marked(self, domains: Sequence[Domain], more: Sequence[str] = ()) -> list[Marked]:
+        """Return every path with our mark; where it looks is in :mod:`.marked`."""
+        with as_source(self._place):
+            return self._marks.find(domains, more)
+
+    def remove_marked(self, mark: Marked, domains: Sequence[Domain]) -> None:
+        """Remove one of them."""
+        with as_source(self._place):
+            self._marks.remove(mark, domains)

@@ -45,6 +45,18 @@ def migration_in(name: str) -> str | None:
     return found["migration"] if found else None
 
 
+def migration_of_draft(name: str) -> str | None:
+    """Return the migration that was writing a marker under this *name* when it was killed."""
+    found = re.fullmatch(rf"{re.escape(NAME)}\.({_UUID})", name)
+    return found[1] if found else None
+
+
+def made_directory(name: str) -> str | None:
+    """Return which directory this *name* of a note says was made, beside the note."""
+    found = _OURS.search(name)
+    return name[: found.start()] if found and name.endswith(".made") else None
+
+
 def read(directory: Path) -> Marker | None:
     """Return the marker in *directory*; None if there is none."""
     try:

@@ -1,0 +1,249 @@
+"""A host's domains, files and receivers, compared with the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hostler.drivers.files.marked import Marked, MarkKind
+from hostler.jobboard.doctor import findings
+from hostler.jobboard.doctor.findings import Facts, Finding, Severity, fixable, on
+from hostler.jobboard.doctor.look import DomainFacts, HostFacts, StateFile, Stray
+from hostler.jobboard.doctor.recorded import Fate, Recorded, Standing
+from hostler.objects import PowerState
+
+#: What a marked path is called, and after what.
+_WORDS = {
+    MarkKind.PART: "what was arriving in {path}",
+    MarkKind.ASIDE: "{path}, which was set aside",
+    MarkKind.REMOVAL: "what is left of the removal {path}",
+    MarkKind.MADE: "the note {path}",
+    MarkKind.MARK: "the mark in {path}",
+}
+
+
+def examine(facts: HostFacts, recorded: Recorded) -> Iterator[Finding]:
+    """Give everything on one host that is not as the records say."""
+    host = AtHost(facts, recorded)
+    yield from host.files()
+    yield from host.state()
+    yield from host.receivers()
+    yield from host.domains()
+
+
+class AtHost:
+    """One host's facts beside the records."""
+
+    def __init__(self, facts: HostFacts, recorded: Recorded) -> None:
+        self._host = facts.host
+        self._facts = facts
+        self._recorded = recorded
+        self._busy = recorded.busy()
+        self._defined = {domain.uuid for domain in facts.domains}
+
+    def _needed(self, migration: str) -> bool:
+        """Whether what a migration has here is still its own affair."""
+        needed = (Standing.UNDER_WAY, Standing.UNCONFIRMED)
+        return (self._host, migration) in self._recorded.debts or self._recorded.standing(migration) in needed
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def files(self) -> Iterator[Finding]:
+        """Give what carries the mark of a migration that is over, or of none that is known."""
+        for mark in self._facts.files:
+            if self._needed(mark.migration):
+                continue
+            fate = self._recorded.fate(mark.migration)
+            text = f"{_WORDS[mark.kind].format(path=mark.path)}, {_of(fate)}"
+            facts: Facts = {"kind": str(mark.kind), "host": self._host, "object": mark.path}
+            facts |= {"migration": mark.migration, "instance": fate.instance}
+            doubt = self._doubt(mark, fate)
+            if doubt is None:
+                yield fixable(text=f"{text} is left over", **facts)
+            else:
+                yield Finding(text=f"{text}: {doubt}", command=self._by_hand(mark), **facts)
+
+    def _doubt(self, mark: Marked, fate: Fate) -> str | None:
+        """Return why an operator must look at it first; None for what is proven garbage."""
+        if not mark.proven:
+            return "its marker does not say the same, or cannot be read"
+        if not fate.standing.over:
+            return "the records do not know that migration"
+        undone = fate.standing is Standing.UNDONE
+        if mark.kind in (MarkKind.ASIDE, MarkKind.REMOVAL) and (undone or fate.source != self._host):
+            return "it may be the server's only copy"
+        if mark.kind is MarkKind.PART and undone and mark.placed:
+            return f"it has placed {', '.join(mark.placed)}, which is still there"
+        return None
+
+    def _by_hand(self, mark: Marked) -> str:
+        if mark.kind is MarkKind.ASIDE and not mark.home_taken:
+            return on(self._host, "mv", "--no-clobber", "--", mark.path, mark.home)
+        if mark.kind is MarkKind.ASIDE:
+            return on(self._host, "ls", "-ld", "--", mark.path, mark.home)
+        path = f"{mark.path}/.hostler-migration" if mark.kind is MarkKind.MARK else mark.path
+        return on(self._host, "rm", "-rI", "--", path)
+
+    def state(self) -> Iterator[Finding]:
+        """Give what the worker has kept of migrations that are over."""
+        for file in self._facts.state:
+            if self._needed(file.migration) or self._is_open(file):
+                continue
+            fate = self._recorded.fate(file.migration)
+            what = "the definition" if file.kind == "migrations" else "manifests"
+            text = f"{what} in {file.path}, {_of(fate)}"
+            facts: Facts = {"kind": f"state-{file.kind}", "host": self._host, "object": file.path}
+            facts |= {"migration": file.migration, "instance": fate.instance}
+            if fate.standing.over and not self._last_definition(file, fate):
+                yield fixable(text=f"{text}, are left over", **facts)
+            elif fate.standing.over:
+                command = findings.migration("show", file.migration)
+                yield Finding(
+                    text=f"{text}: the server is not defined here, and may need it", command=command, **facts
+                )
+            else:
+                command = on(self._host, "rm", "-rI", "--", file.path)
+                yield Finding(
+                    text=f"{text}: the records do not know that migration", command=command, **facts
+                )
+
+    def _is_open(self, file: StateFile) -> bool:
+        """Whether the finding about its receiver says the same."""
+        return file.kind == "images" and file.migration in self._facts.receivers
+
+    def _last_definition(self, file: StateFile, fate: Fate) -> bool:
+        if file.kind != "migrations" or fate.standing is not Standing.UNDONE:
+            return False
+        server = self._recorded.servers.get(fate.instance)
+        return fate.instance not in self._defined and (server is None or server.host == self._host)
+
+    # -- receivers ----------------------------------------------------------------------------------------
+
+    def receivers(self) -> Iterator[Finding]:
+        """Give the receivers of migrations that send nothing any more."""
+        for migration in self._facts.receivers:
+            if not self._receives(migration):
+                command = on(self._host, "rm", "-rI", "--", self._home(migration))
+                yield self._receiver("receiver", migration, migration, "a receiver is open", command)
+        for stray in self._facts.running:
+            if stray.migration not in self._facts.receivers and not self._receives(stray.migration):
+                yield self._stray(stray)
+
+    def _home(self, migration: str) -> str:
+        kept = (one.path for one in self._facts.state if (one.kind, one.migration) == ("images", migration))
+        return next(kept, f"/var/lib/hostler/images/{migration}")
+
+    def _receives(self, migration: str) -> bool:
+        under_way = self._recorded.standing(migration) is Standing.UNDER_WAY
+        return under_way or (self._host, migration) in self._recorded.debts
+
+    def _stray(self, stray: Stray) -> Finding:
+        number = str(stray.process.pid)
+        what = f"process {number} takes images and is no receiver of the worker's"
+        return self._receiver(
+            "receiver-process", number, stray.migration, what, on(self._host, "kill", number)
+        )
+
+    def _receiver(self, kind: str, thing: str, migration: str, what: str, by_hand: str) -> Finding:
+        fate = self._recorded.fate(migration)
+        facts: Facts = {"kind": kind, "host": self._host, "object": thing, "text": f"{what}, {_of(fate)}"}
+        facts |= {"migration": migration, "instance": fate.instance}
+        if fate.standing is Standing.UNKNOWN:
+            return Finding(command=by_hand, **facts)
+        return fixable(**facts)
+
+    # -- domains ------------------------------------------------------------------------------------------
+
+    def domains(self) -> Iterator[Finding]:
+        """Give the domains that are ours and should not be, or not so; and those that nobody has recorded."""
+        for domain in self._facts.domains:
+            if domain.uuid in self._busy or self._at_work(domain):
+                continue
+            if domain.migration:
+                yield from self._marked(domain, self._recorded.fate(domain.migration))
+            if domain.uuid not in self._recorded.servers and not self._abandoned(domain):
+                yield self._about(
+                    "no-record",
+                    domain,
+                    "is in no record: its worker should have seen it within a minute",
+                    findings.worker_log(self._host),
+                )
+        yield from self._missing()
+
+    def _at_work(self, domain: DomainFacts) -> bool:
+        return bool(domain.migration) and (
+            self._recorded.standing(domain.migration or "") is Standing.UNDER_WAY
+        )
+
+    def _marked(self, domain: DomainFacts, fate: Fate) -> Iterator[Finding]:
+        if fate.standing is Standing.UNKNOWN:
+            text = f"carries the mark of migration {fate.uuid}, which the records do not know"
+            yield self._about("unknown-mark", domain, text, on(self._host, "virsh", "edit", domain.uuid))
+        elif fate.standing is Standing.UNCONFIRMED:
+            yield from self._unconfirmed(domain, fate)
+        elif self._abandoned(domain):
+            yield self._safe(
+                "abandoned-guest", domain, f"was created, never ran, and is left over, {_of(fate)}"
+            )
+        elif self._is_home(domain):
+            yield self._safe("left-mark", domain, f"still carries the mark {_of(fate)}")
+
+    def _unconfirmed(self, domain: DomainFacts, fate: Fate) -> Iterator[Finding]:
+        if fate.dest != self._host:
+            return
+        if domain.power_state is PowerState.PAUSED:
+            command = on(self._host, "virsh", "resume", domain.uuid)
+            yield self._about("paused", domain, f"is paused, {_of(fate)}", command)
+        if domain.autostart:
+            command = on(self._host, "virsh", "autostart", "--disable", domain.uuid)
+            yield self._about("autostart", domain, f"has autostart on, {_of(fate)}", command)
+
+    def _abandoned(self, domain: DomainFacts) -> bool:
+        """Whether it is a guest of ours that has executed nothing, and whose migration is over."""
+        over = bool(domain.migration) and self._recorded.standing(domain.migration or "").over
+        paused = domain.power_state is PowerState.PAUSED and not domain.persistent
+        return over and paused and not self._is_home(domain)
+
+    def _is_home(self, domain: DomainFacts) -> bool:
+        server = self._recorded.servers.get(domain.uuid)
+        return server is not None and server.host == self._host
+
+    def _missing(self) -> Iterator[Finding]:
+        waiting = self._recorded.unconfirmed()
+        for uuid, server in self._recorded.servers.items():
+            if server.host != self._host or uuid in self._defined or uuid in self._busy:
+                continue
+            facts: Facts = {"kind": "no-domain", "host": self._host, "object": uuid, "instance": uuid}
+            text = f"server {server.name} ({uuid}) is not defined on {self._host}, where its record has it"
+            if (fate := waiting.get(uuid)) is not None:
+                text += f"; what {fate.source} set aside is its only other copy"
+                command = findings.migration("show", fate.uuid)
+                yield Finding(text=text, command=command, severity=Severity.ERROR, **facts)
+            else:
+                yield Finding(text=text, command=f"hostler server show {uuid}", **facts)
+
+    def _about(self, kind: str, domain: DomainFacts, text: str, command: str) -> Finding:
+        return Finding(
+            kind=kind,
+            host=self._host,
+            object=domain.uuid,
+            text=f"domain {domain.name} ({domain.uuid}) {text}",
+            command=command,
+            migration=domain.migration or "",
+            instance=domain.uuid,
+        )
+
+    def _safe(self, kind: str, domain: DomainFacts, text: str) -> Finding:
+        return fixable(
+            kind=kind,
+            host=self._host,
+            object=domain.uuid,
+            text=f"domain {domain.name} ({domain.uuid}) {text}",
+            migration=domain.migration or "",
+            instance=domain.uuid,
+        )
+
+
+def _of(fate: Fate) -> str:
+    if fate.standing is Standing.UNKNOWN:
+        return f"of migration {fate.uuid}"
+    return f"of {fate.name}'s migration {fate.uuid}, {fate.standing}"

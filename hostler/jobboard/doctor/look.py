@@ -1,0 +1,118 @@
+"""What a host sees when it looks at itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hostler.drivers.files.marked import Marked
+from hostler.drivers.hypervisor import Hypervisor
+from hostler.drivers.images.process import Process
+from hostler.errors import InstanceNotFound
+from hostler.objects import Domain, PowerState, Record
+from hostler.tasks.base import Drivers
+
+#: Directories under *state_path* with one entry for each migration.
+STATE = ("migrations", "images")
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@dataclass(frozen=True)
+class DomainFacts(Record):
+    """A domain, as far as the doctor compares it."""
+
+    uuid: str
+    name: str
+    power_state: PowerState
+    persistent: bool
+    autostart: bool
+    migration: str | None = None
+
+
+@dataclass(frozen=True)
+class StateFile(Record):
+    """What the worker keeps of one migration under *state_path*."""
+
+    path: str
+    kind: str  #: one of :data:`STATE`
+    migration: str
+
+
+@dataclass(frozen=True)
+class Stray(Record):
+    """A process that takes images."""
+
+    process: Process
+    migration: str
+
+
+@dataclass(frozen=True)
+class HostFacts(Record):
+    """All of a host that a migration may have left something in."""
+
+    host: str
+    domains: list[DomainFacts] = field(default_factory=list)
+    files: list[Marked] = field(default_factory=list)
+    state: list[StateFile] = field(default_factory=list)
+    receivers: list[str] = field(default_factory=list)  #: recorded here
+    running: list[Stray] = field(default_factory=list)
+
+
+def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) -> HostFacts:
+    """Look at this host; it only reads. *places*: directories in which migrations are known to have been."""
+    domains = all_domains(drivers.hypervisor)
+    return HostFacts(
+        host=host,
+        domains=[_facts(domain) for domain in domains],
+        files=drivers.files.marked(domains, places),
+        state=list(_state(Path(state_path))),
+        receivers=drivers.receiver.open_migrations(),
+        running=list(_running(Path(state_path, "images"))),
+    )
+
+
+def all_domains(hypervisor: Hypervisor) -> list[Domain]:
+    """Return every domain whole; one that goes meanwhile is left out."""
+    found = []
+    for summary in hypervisor.list_domains():
+        with contextlib.suppress(InstanceNotFound):
+            found.append(hypervisor.describe(summary.uuid))
+    return found
+
+
+def _facts(domain: Domain) -> DomainFacts:
+    return DomainFacts(
+        uuid=domain.uuid,
+        name=domain.name,
+        power_state=domain.power_state,
+        persistent=domain.persistent,
+        autostart=domain.autostart,
+        migration=domain.migration,
+    )
+
+
+def _state(base: Path) -> Iterator[StateFile]:
+    for kind in STATE:
+        directory = base / kind
+        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+            if re.fullmatch(_UUID, path.name):
+                yield StateFile(str(path), kind, path.name)
+
+
+def _running(state_dir: Path) -> Iterator[Stray]:
+    """Give every process that was started to take images with a key under *state_dir*."""
+    key = re.compile(rf"--tls-psk={re.escape(str(state_dir))}/({_UUID})/key\.psk")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            process = Process.of(int(entry.name))
+            words = os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
+            found = next(filter(None, map(key.fullmatch, words)), None)
+            if process is not None and found is not None:
+                yield Stray(process, found[1])
