@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostler.errors import MigrationError, Stopping
+from hostler.errors import MigrationError, SessionLost, Stopping
 from hostler.flows import shape_of
 from tests.functional.doctor.conftest import Ward
 from tests.support.world import World, failing, step
@@ -68,8 +68,6 @@ def test_nothing_is_said_of_a_migration_that_is_under_way(world: World, ward: Wa
 def test_what_a_dead_host_owes_is_its_own_affair(world: World, ward: Ward) -> None:
     world.add_server()
     number = world.client.migrate("web1", "kvm2", requested_by="tester")
-    from hostler.errors import SessionLost  # noqa: PLC0415
-
     with (
         failing(
             step("cold_migration", "VerifyImages"),
