@@ -25,7 +25,7 @@ from hostler.records import fence
 from hostler.tasks.base import Leg
 from lab.process import wait_until
 from lab.zookeeper import ZooKeeper
-from tests.functional.jobboard.yard import HOST_OF, PLACES, STEPS, Yard, expire, told
+from tests.functional.jobboard.yard import HOST_OF, PLACES, STEPS, Yard, connected, expire, told
 
 NAMES = [name for name, _ in STEPS]
 
@@ -150,6 +150,22 @@ def test_another_machine_of_the_same_name_is_refused(yard: Yard, tmp_path: Path)
     with pytest.raises(Refused, match="another machine works as kvm1"):
         Worker(conf, yard.database, yard.drivers["kvm1"]).run()
     assert "kvm1" in yard.board.workers()
+
+
+def test_a_worker_waits_for_the_session_of_the_one_before_it(
+    yard: Yard, zookeeper_hosts: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = connected(zookeeper_hosts)
+    before.create(yard.board.path("workers", "kvm1"), b"{}", ephemeral=True)
+    with told():
+        yard.start_worker("kvm1")
+        migration = yard.ask()
+        sentence = "waiting for the session of this host's earlier worker to end"
+        wait_until(lambda: sentence in caplog.text, "the wait", 10)
+        assert yard.jobs()["kvm1"] == [migration]
+        before.stop()
+        before.close()
+        wait_until(lambda: yard.jobs()["kvm2"] == [migration], "the hand-over", 10)
 
 
 def test_a_job_that_cannot_be_read_is_looked_at_now_and_then(
@@ -310,7 +326,6 @@ def test_a_worker_killed_in_a_step_is_waited_for_and_its_step_carried_out_again(
         wait_until(lambda: running[2].ready(times=2), "the successor", 30)
         assert yard.wait_for_end(migration).outcome == "success"
         assert len(set(began.read_text().split())) == 2, "both processes began the step"
-        assert "waiting for the session of this host's earlier worker to end" in running[0].log.read_text()
         for one in running[1:]:
             assert one.end(signal.SIGTERM) == 0, one.log.read_text()
 
