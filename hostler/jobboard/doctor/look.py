@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hostler.drivers.files.marked import Marked
 from hostler.drivers.hypervisor import Hypervisor
-from hostler.drivers.images.process import Process
+from hostler.drivers.processes import Process
 from hostler.errors import InstanceNotFound
 from hostler.objects import Domain, PowerState, Record
 from hostler.tasks.base import Drivers
