@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Update, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
+from taskflow.engines.action_engine.compiler import PatternCompiler
+from taskflow.engines.action_engine.engine import SerialActionEngine
+from taskflow.patterns import linear_flow
 from taskflow.persistence import models
 from taskflow.storage import Storage
 
@@ -66,12 +70,40 @@ class LegBackend:
         if changes:
             if clock := _CLOCKS.get(changes.get("state", "")):
                 changes[clock] = now()
-            with self._records.transaction() as session:
-                session.connection().execute(
-                    _update_of(frozenset(changes)), {"at_uuid": atom.uuid, **changes}
-                )
+            self._records.execute(_update_of(frozenset(changes)), {"at_uuid": atom.uuid, **changes})
             self._written[atom.uuid] = columns
         return atom
+
+
+class LegEngine(SerialActionEngine):
+    """TaskFlow's serial engine, without what costs time and is of no use to a leg.
+
+    A flow is compiled once in a process, and not for every leg anew; what one thread alone uses needs no locks.
+    Both are TaskFlow's private matters: if it renames them, this is an ordinary engine again.
+    """
+
+    def __init__(
+        self, flow: linear_flow.Flow, detail: models.FlowDetail, backend: LegBackend | None = None
+    ) -> None:
+        super().__init__(flow, detail, backend, {"gather_statistics": False})
+        self._compiler = _compiler_of(flow)
+        self.storage._lock = Unlocked()
+
+
+class Unlocked:
+    """A lock for readers and writers that are all the same thread."""
+
+    def read_lock(self) -> AbstractContextManager[None]:
+        """Let it read."""
+        return nullcontext()
+
+    write_lock = read_lock
+
+
+@functools.cache
+def _compiler_of(flow: linear_flow.Flow) -> PatternCompiler:
+    """Return what compiles the flow when first asked, under a lock of its own, and keeps the frozen result."""
+    return PatternCompiler(flow)
 
 
 @functools.cache

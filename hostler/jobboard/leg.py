@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy.orm import Session
-from taskflow import engines, states
+from taskflow import states
 from taskflow.engines.base import Engine
 
 from hostler import flows
@@ -18,7 +18,7 @@ from hostler.errors import FlowUnreadable, Park
 from hostler.jobboard import debts, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
-from hostler.jobboard.details import LegBackend, StoredFlow, load_flow
+from hostler.jobboard.details import LegBackend, LegEngine, StoredFlow, load_flow
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.posting import host_of, mark_posted
 from hostler.jobboard.tether import Tether
@@ -193,12 +193,7 @@ class MigrationLeg:
     def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
         """Let TaskFlow carry out steps until the next one is another host's, or the flow ends."""
         detail = flow.detail()
-        engine = engines.load(
-            flows.make(row.flow_name),
-            flow_detail=detail,
-            backend=LegBackend(self.records, detail),
-            engine="serial",
-        )
+        engine = LegEngine(flows.make(row.flow_name), detail, LegBackend(self.records, detail))
         engine.compile()
         self._refuse_other_shape(flow, row.flow_name)
         engine.storage.inject({"leg": self}, transient=True)

@@ -12,14 +12,13 @@ from typing import Any
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
-from taskflow import engines
 from taskflow.persistence import models as taskflow_models
 
 from hostler import flows
 from hostler.errors import MigrationInProgress
 from hostler.flows.shape import Step
 from hostler.jobboard.board import Board
-from hostler.jobboard.details import insert_flow
+from hostler.jobboard.details import LegEngine, insert_flow
 from hostler.jobboard.jobs import Posting
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
@@ -47,7 +46,7 @@ def compose(name: str, store: Mapping[str, Any]) -> tuple[taskflow_models.FlowDe
     Nobody else ever prepares it: one left half prepared by a worker that died could never be loaded.
     """
     detail = taskflow_models.FlowDetail(name, new_uuid())
-    engine = engines.load(flows.make(name), flow_detail=detail, engine="serial")
+    engine = LegEngine(flows.make(name), detail)
     engine.compile()
     if store:
         engine.storage.inject(dict(store))

@@ -7,11 +7,11 @@ no row and stops. A ``SELECT ... FOR SHARE`` would not do: SQLite compiles it to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import Fenced, ServerUnreachable, Unreachable
@@ -29,12 +29,18 @@ def away_ends_the_leg() -> Iterator[None]:
 
 
 _fences = Fence.metadata.tables[Fence.__tablename__]
-#: Built once, and below the ORM: it begins every write of a leg.
+#: Built once, and below the ORM: this begins every write of a leg.
 _TOUCH = (
     update(_fences)
     .where(_fences.c.migration_uuid == bindparam("at_migration"), _fences.c.epoch == bindparam("at_epoch"))
     .values(epoch=_fences.c.epoch)
 )
+_RAISE = (
+    update(_fences)
+    .where(_fences.c.migration_uuid == bindparam("of_migration"), _fences.c.epoch < bindparam("to_epoch"))
+    .values(epoch=bindparam("to_epoch"))
+)
+_ADD_EVENT = insert(Event.metadata.tables[Event.__tablename__])
 
 
 class FencedRecords:
@@ -54,12 +60,19 @@ class FencedRecords:
         database is away. Both end the leg and undo nothing.
         """
         with away_ends_the_leg(), self.database.transaction() as session:
-            touched = session.connection().execute(
-                _TOUCH, {"at_migration": self.migration, "at_epoch": self.epoch}
-            )
-            if touched.rowcount != 1:
-                raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
+            self._touch(session.connection())
             yield session
+
+    def execute(self, statement: Update, parameters: Mapping[str, Any]) -> None:
+        """Carry out one statement in a fenced transaction of its own."""
+        with away_ends_the_leg(), self.database.connection() as connection:
+            self._touch(connection)
+            connection.execute(statement, parameters)
+
+    def _touch(self, connection: Connection) -> None:
+        touched = connection.execute(_TOUCH, {"at_migration": self.migration, "at_epoch": self.epoch})
+        if touched.rowcount != 1:
+            raise Fenced(f"epoch {self.epoch} of migration {self.migration} has passed")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -130,10 +143,8 @@ class Journal:
 
 def raise_fence(session: Session, migration: str, epoch: int) -> bool:
     """Let the claim of *epoch* write from now on, and no earlier one; tell whether it is the latest."""
-    risen = session.execute(
-        update(Fence).where(Fence.migration_uuid == migration, Fence.epoch < epoch).values(epoch=epoch)
-    )
-    return bool(risen.rowcount)  # type: ignore[attr-defined]
+    risen = session.connection().execute(_RAISE, {"of_migration": migration, "to_epoch": epoch})
+    return bool(risen.rowcount)
 
 
 def open_fence(session: Session, migration: str) -> None:
@@ -148,7 +159,8 @@ def current_epoch(session: Session, migration: str) -> int:
 
 def add_event(session: Session, migration: str, host: str, kind: str, text: str) -> None:
     """Add a line to a migration's history."""
-    session.execute(insert(Event).values(migration_uuid=migration, at=now(), host=host, kind=kind, text=text))
+    event = {"migration_uuid": migration, "at": now(), "host": host, "kind": kind, "text": text}
+    session.connection().execute(_ADD_EVENT, event)
 
 
 def forget(session: Session, migration: str) -> None:

@@ -41,6 +41,7 @@ def dying(deaths: Deaths) -> Iterator[None]:
         (Board, "consume"),
         (Board, "park"),
         (Database, "transaction"),
+        (Database, "connection"),
     ]
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in writes:
