@@ -8,14 +8,14 @@ from hostler.drivers.files.marked import Marked, MarkKind
 from hostler.jobboard.doctor import findings
 from hostler.jobboard.doctor.findings import Facts, Finding, Severity, fixable, on
 from hostler.jobboard.doctor.look import DomainFacts, HostFacts, StateFile, Stray
-from hostler.jobboard.doctor.recorded import Fate, Recorded, Standing
+from hostler.jobboard.doctor.recorded import Fate, Recorded, Standing, whose
 from hostler.objects import PowerState
 
-#: What a marked path is called, and after what.
+#: What a marked path is called.
 _WORDS = {
-    MarkKind.PART: "what was arriving in {path}",
+    MarkKind.PART: "the part directory {path}",
     MarkKind.ASIDE: "{path}, which was set aside",
-    MarkKind.REMOVAL: "what is left of the removal {path}",
+    MarkKind.REMOVAL: "{path}, whose removal was cut short",
     MarkKind.MADE: "the note {path}",
     MarkKind.MARK: "the mark in {path}",
 }
@@ -53,21 +53,23 @@ class AtHost:
             if self._needed(mark.migration):
                 continue
             fate = self._recorded.fate(mark.migration)
-            text = f"{_WORDS[mark.kind].format(path=mark.path)}, {_of(fate)}"
+            what = _WORDS[mark.kind].format(path=mark.path)
             facts: Facts = {"kind": str(mark.kind), "host": self._host, "object": mark.path}
             facts |= {"migration": mark.migration, "instance": fate.instance}
             doubt = self._doubt(mark, fate)
             if doubt is None:
-                yield fixable(text=f"{text} is left over", **facts)
+                comma = "," if "," in what else ""
+                yield fixable(text=f"{what}{comma} is left over from {whose(fate)}", **facts)
             else:
-                yield Finding(text=f"{text}: {doubt}", command=self._by_hand(mark), **facts)
+                text = f"{what}, from {whose(fate)}: {doubt}"
+                yield Finding(text=text, command=self._by_hand(mark), **facts)
 
     def _doubt(self, mark: Marked, fate: Fate) -> str | None:
         """Return why an operator must look at it first; None for what is proven garbage."""
         if not mark.proven:
             return "its marker does not say the same, or cannot be read"
         if not fate.standing.over:
-            return "the records do not know that migration"
+            return "it is not known to be over"
         undone = fate.standing is Standing.UNDONE
         if mark.kind in (MarkKind.ASIDE, MarkKind.REMOVAL) and (undone or fate.source != self._host):
             return "it may be the server's only copy"
@@ -89,22 +91,20 @@ class AtHost:
             if self._needed(file.migration) or self._is_open(file):
                 continue
             fate = self._recorded.fate(file.migration)
-            what = "the definition" if file.kind == "migrations" else "manifests"
-            text = f"{what} in {file.path}, {_of(fate)}"
+            what = "the definition" if file.kind == "migrations" else "the record of the copy"
+            text = f"{what} in {file.path} is left over from {whose(fate)}"
             facts: Facts = {"kind": f"state-{file.kind}", "host": self._host, "object": file.path}
             facts |= {"migration": file.migration, "instance": fate.instance}
             if fate.standing.over and not self._last_definition(file, fate):
-                yield fixable(text=f"{text}, are left over", **facts)
+                yield fixable(text=text, **facts)
             elif fate.standing.over:
                 command = findings.migration("show", file.migration)
                 yield Finding(
-                    text=f"{text}: the server is not defined here, and may need it", command=command, **facts
+                    text=f"{text}; the server is not defined here, and may need it", command=command, **facts
                 )
             else:
                 command = on(self._host, "rm", "-rI", "--", file.path)
-                yield Finding(
-                    text=f"{text}: the records do not know that migration", command=command, **facts
-                )
+                yield Finding(text=text, command=command, **facts)
 
     def _is_open(self, file: StateFile) -> bool:
         """Whether the finding about its receiver says the same."""
@@ -123,7 +123,7 @@ class AtHost:
         for migration in self._facts.receivers:
             if not self._receives(migration):
                 command = on(self._host, "rm", "-rI", "--", self._home(migration))
-                yield self._receiver("receiver", migration, migration, "a receiver is open", command)
+                yield self._receiver("receiver", migration, migration, "a receiver is open for", command)
         for stray in self._facts.running:
             if stray.migration not in self._facts.receivers and not self._receives(stray.migration):
                 yield self._stray(stray)
@@ -138,14 +138,14 @@ class AtHost:
 
     def _stray(self, stray: Stray) -> Finding:
         number = str(stray.process.pid)
-        what = f"process {number} takes images and is no receiver of the worker's"
+        what = f"process {number} is no receiver of the worker's, and takes images for"
         return self._receiver(
             "receiver-process", number, stray.migration, what, on(self._host, "kill", number)
         )
 
     def _receiver(self, kind: str, thing: str, migration: str, what: str, by_hand: str) -> Finding:
         fate = self._recorded.fate(migration)
-        facts: Facts = {"kind": kind, "host": self._host, "object": thing, "text": f"{what}, {_of(fate)}"}
+        facts: Facts = {"kind": kind, "host": self._host, "object": thing, "text": f"{what} {whose(fate)}"}
         facts |= {"migration": migration, "instance": fate.instance}
         if fate.standing is Standing.UNKNOWN:
             return Finding(command=by_hand, **facts)
@@ -181,21 +181,21 @@ class AtHost:
         elif fate.standing is Standing.UNCONFIRMED:
             yield from self._unconfirmed(domain, fate)
         elif self._abandoned(domain):
-            yield self._safe(
-                "abandoned-guest", domain, f"was created, never ran, and is left over, {_of(fate)}"
-            )
+            yield self._safe("abandoned-guest", domain, f"never ran, and is left over from {whose(fate)}")
         elif self._is_home(domain):
-            yield self._safe("left-mark", domain, f"still carries the mark {_of(fate)}")
+            yield self._safe("left-mark", domain, f"still carries the mark of {whose(fate)}")
 
     def _unconfirmed(self, domain: DomainFacts, fate: Fate) -> Iterator[Finding]:
         if fate.dest != self._host:
             return
         if domain.power_state is PowerState.PAUSED:
             command = on(self._host, "virsh", "resume", domain.uuid)
-            yield self._about("paused", domain, f"is paused, {_of(fate)}", command)
+            yield self._about("paused", domain, f"is paused after {whose(fate)}", command)
         if domain.autostart:
             command = on(self._host, "virsh", "autostart", "--disable", domain.uuid)
-            yield self._about("autostart", domain, f"has autostart on, {_of(fate)}", command)
+            yield self._about(
+                "autostart", domain, f"has autostart on before the end of {whose(fate)}", command
+            )
 
     def _abandoned(self, domain: DomainFacts) -> bool:
         """Whether it is a guest of ours that has executed nothing, and whose migration is over."""
@@ -241,9 +241,3 @@ class AtHost:
             migration=domain.migration or "",
             instance=domain.uuid,
         )
-
-
-def _of(fate: Fate) -> str:
-    if fate.standing is Standing.UNKNOWN:
-        return f"of migration {fate.uuid}"
-    return f"of {fate.name}'s migration {fate.uuid}, {fate.standing}"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from hostler.jobboard.doctor import findings
 from hostler.jobboard.doctor.findings import Facts, Finding, Severity, fixable
-from hostler.jobboard.doctor.recorded import Fate, Recorded, Standing
+from hostler.jobboard.doctor.recorded import Recorded, Standing, whose
 
 
 def examine(recorded: Recorded, alive: Collection[str]) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def _claims(recorded: Recorded) -> Iterator[Finding]:
             kind="claim",
             host=claim.host,
             object=claim.migration_uuid,
-            text=f"{claim.vcpus} vCPUs and {claim.memory_mb} MiB are held for {_whose(fate)}",
+            text=f"{claim.vcpus} vCPUs and {claim.memory_mb} MiB are held for {whose(fate)}",
             migration=fate.uuid,
             instance=fate.instance,
         )
@@ -66,7 +66,7 @@ def _receivers(recorded: Recorded) -> Iterator[Finding]:
                 kind="receiver-record",
                 host=row.host,
                 object=row.migration_uuid,
-                text=f"the address and key of a receiver are on record for {_whose(fate)}",
+                text=f"the address and key of a receiver are on record for {whose(fate)}",
                 migration=fate.uuid,
                 instance=fate.instance,
             )
@@ -81,7 +81,7 @@ def _journals(recorded: Recorded) -> Iterator[Finding]:
                 kind="journal",
                 host="",
                 object=migration,
-                text=f"what was written ahead is still there for {_whose(fate)}",
+                text=f"what was written ahead is still there for {whose(fate)}",
                 severity=Severity.INFO,
                 migration=migration,
                 instance=fate.instance,
@@ -95,7 +95,7 @@ def _debts(recorded: Recorded, alive: Collection[str]) -> Iterator[Finding]:
             kind="debt",
             host=host,
             object=migration,
-            text=f"{host} owes the undo of {', '.join(steps)} to {_whose(recorded.fate(migration))}"
+            text=f"{host} owes the undo of {', '.join(steps)} to {whose(recorded.fate(migration))}"
             + ("" if works else "; it undoes that when its worker is back"),
             command=findings.worker_log(host) if works else findings.start_worker(host),
             severity=Severity.WARNING if works else Severity.INFO,
@@ -133,14 +133,8 @@ def _parked(recorded: Recorded) -> Iterator[Finding]:
                 kind="parked",
                 host="",
                 object=fate.uuid,
-                text=f"{_whose(fate)} was parked: {fate.error or 'no reason is on record'}",
+                text=f"{whose(fate)} was parked: {fate.error or 'no reason is on record'}",
                 command=fate.hint or shlex.join(["hostler", "migration", "show", fate.uuid]),
                 migration=fate.uuid,
                 instance=fate.instance,
             )
-
-
-def _whose(fate: Fate) -> str:
-    if fate.standing is Standing.UNKNOWN:
-        return f"migration {fate.uuid}, which the records do not know"
-    return f"{fate.name}'s migration {fate.uuid}, {fate.standing}"

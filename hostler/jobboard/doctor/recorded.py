@@ -112,6 +112,13 @@ class Recorded:
         return self
 
 
+def whose(fate: Fate) -> str:
+    """Return a migration as an operator knows it, and where it stands."""
+    if fate.standing is Standing.UNKNOWN:
+        return f"migration {fate.uuid}, which the records do not know"
+    return f"{fate.name}'s migration {fate.uuid} ({fate.standing})"
+
+
 def read(database: Database) -> Recorded:
     """Look at the records."""
     with database.reading() as session:
