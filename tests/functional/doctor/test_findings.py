@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -126,6 +127,12 @@ def parse(arguments: list[str]) -> None:
 
 def test_every_kind_is_planted() -> None:
     assert {kind_of(name) for name in SAFE | UNSAFE} == set(KINDS)
+
+
+def test_every_kind_is_in_the_manual() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "doctor.rst").read_text()
+    others = {"journal", "lock", "receiver-process", "unseen"}
+    assert set(re.findall(r"^``([a-z-]+)`` ", page, re.MULTILINE)) == set(KINDS) | others
 
 
 def test_what_was_written_ahead_is_no_reason_to_worry(world: World, ward: Ward) -> None:
