@@ -11,8 +11,12 @@ import pytest
 
 from hostler.drivers.files.marked import Marked, MarkKind
 from hostler.errors import ServerUnreachable
-from hostler.jobboard.doctor import Doctor, Report
+from hostler.jobboard import lock
+from hostler.jobboard.doctor import Doctor, Finding, Report
+from hostler.jobboard.doctor.letters import Asking
+from hostler.jobboard.doctor.mend_host import Hands
 from hostler.jobboard.worker import Worker
+from hostler.records.models import Migration
 from lab.process import wait_until
 from tests.functional.doctor import planted
 from tests.functional.doctor.conftest import Ward
@@ -145,3 +149,40 @@ def test_a_worker_that_starts_late_answers_what_was_asked_before(world: World) -
     asking.join(30)
     ward.end()
     assert [one.object for one in reports[0].findings] == [path]
+
+
+# -- what a request cannot do -----------------------------------------------------------------------------
+
+
+def test_a_forged_request_removes_nothing_that_is_in_doubt(world: World, ward: Ward) -> None:
+    path = planted.aside_of_an_undone_migration(world)[1]
+    found = ward.the("aside")
+    question = {"ask": "mend", "keys": [found.key, "aside kvm1 /etc", "part kvm1 /"]}
+    assert Asking(world.client.board, 10).ask({"kvm1": question}) == {"kvm1": {"left": {}}}
+    assert world.hosts["kvm1"].at(path).exists()
+
+
+def test_nothing_is_mended_while_a_step_works_on_the_server(world: World, ward: Ward) -> None:
+    path = planted.part(world)[1]
+    with lock.held(str(world.hosts["kvm2"].root / "run/hostler"), f"instance-{planted.SOMEBODY}"):
+        report = ward.fix()
+    assert "it was left: instance-" in report.findings[0].text
+    assert world.hosts["kvm2"].at(path).exists()
+    assert ward.fix().exit_code == 0
+
+
+def test_a_migration_that_was_opened_again_meanwhile_keeps_its_files(
+    world: World, ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the host's second look and the removal an operator lets the migration go on."""
+    path = planted.part(world)[1]
+    real = Hands.mend
+
+    def reopened(hands: Hands, finding: Finding) -> None:
+        with world.database.transaction() as session:
+            session.get(Migration, finding.migration).phase = "open"
+        real(hands, finding)
+
+    monkeypatch.setattr(Hands, "mend", reopened)
+    ward.fix()
+    assert world.hosts["kvm2"].at(path).exists()
