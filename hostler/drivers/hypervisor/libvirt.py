@@ -24,6 +24,7 @@ from hostler.drivers.hypervisor import (
     runtime,
 )
 from hostler.drivers.hypervisor.connection import Connection
+from hostler.drivers.hypervisor.power_button import Presses
 from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
 
 #: Between two looks where an event might have been missed.
@@ -48,6 +49,7 @@ class LibvirtHypervisor:
         self._connection = connection or Connection(uri)
         self._instances_path = Path(instances_path)
         self._host = host or socket.gethostname()
+        self._presses = Presses()
 
     # -- looking --------------------------------------------------------------------------------------------
 
@@ -148,12 +150,15 @@ class LibvirtHypervisor:
                     domain.create()
 
     def shutdown(self, uuid: str) -> None:
-        """Press the guest's power button once (ACPI); nothing if it is not active."""
+        """Press the guest's power button once (ACPI); nothing if it is not active.
+
+        A QEMU that hangs never answers, nor does libvirt then until that QEMU has ended: it is not waited for.
+        """
         with self._connection.calls(self._stop_failure(uuid)) as connection:
             domain = self._lookup(connection, uuid)
-            if domain.isActive():
+            if domain.isActive() and not self._presses.under_way(uuid):
                 with _unless(lambda: not _active(domain)):
-                    domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                    self._presses.press(uuid, domain)
 
     def destroy(self, uuid: str) -> None:
         """End the domain at once; nothing if it is not active or does not exist."""
@@ -194,6 +199,11 @@ class LibvirtHypervisor:
             domain = self._lookup(connection, uuid)
             if bool(domain.autostart()) != enabled:
                 domain.setAutostart(int(enabled))
+                # libvirt 9.0 reports success even if it could not remove its link
+                if bool(domain.autostart()) != enabled:
+                    raise errors.MigrationError(
+                        f"libvirt did not switch autostart of {uuid} {'on' if enabled else 'off'}: see its log"
+                    )
 
     # -- definitions ----------------------------------------------------------------------------------------
 
