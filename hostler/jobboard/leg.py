@@ -262,10 +262,18 @@ class MigrationLeg:
             session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), **changes
         )
         if expected := ending["expected_task_state"]:
-            instances.save(session, row.instance_uuid, expected_task_state=[expected, None], task_state=None)
+            self._let_go(session, row.instance_uuid, expected)
         if not debts.are_owed(session, row.uuid):
             fence.forget(session, row.uuid)
         return outcome
+
+    def _let_go(self, session: Session, instance: str, expected: str) -> None:
+        """Say that nobody works on the server any more; what somebody else has written meanwhile stays."""
+        found = instances.get(session, instance).task_state
+        if found == expected:
+            instances.save(session, instance, expected_task_state=[expected], task_state=None)
+        elif found is not None:
+            self.records.note(session, "kept", f"its task state {found} is not this migration's, and was left")
 
     def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
         uuid = self.claim.posting.migration

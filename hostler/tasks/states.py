@@ -33,10 +33,12 @@ class EnterState(HostTask):
             self._move(session, leg, self.task_state, self.status)
 
     def revert(self, leg: Leg, **_: Any) -> None:
-        """Move back, unless it never moved on."""
+        """Move back what is as this step left it; what it never changed, or others have since, stays."""
+        (before, after), instance = self.task_state, leg.migration.instance
         with leg.records.transaction() as session:
-            if instances.get(session, leg.migration.instance).task_state == self.task_state[1]:
-                self._move(session, leg, self.task_state[::-1], self.status[::-1])
+            if instances.get(session, instance).task_state == after:
+                instances.save(session, instance, expected_task_state=[after], task_state=before)
+            moves.save(session, leg.migration.uuid, expected_status=self.status[1:], status=self.status[0])
 
     @staticmethod
     def _move(session: Session, leg: Leg, task_state: tuple[str, str], status: tuple[str, str]) -> None:

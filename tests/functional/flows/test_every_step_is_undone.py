@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from sqlalchemy import update
 
 from hostler.errors import MigrationError
 from hostler.flows import shape_of
+from hostler.records.models import Instance, Migration
 from tests.support.world import World, failing, step
 
 STEPS = [one.name for one in shape_of("cold_migration")]
@@ -37,6 +41,30 @@ def test_a_refused_hand_over_leaves_the_server_on_the_source(world: World) -> No
     assert migration.outcome == "reverted"
     assert world.look() == before
     assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
+
+
+@pytest.mark.parametrize("change", [{"task_state": "deleting"}, {"status": "error"}], ids=str)
+def test_what_others_write_meanwhile_stays_and_the_rest_is_undone(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    server = world.add_server()
+    before = world.look()
+    hand_over = step("cold_migration", "HandOver")
+    real, model = hand_over.execute, Instance if "task_state" in change else Migration
+
+    def meddled(**arguments: Any) -> Any:
+        with world.database.transaction() as session:
+            session.execute(update(model).values(**change))
+        return real(**arguments)
+
+    monkeypatch.setattr(hand_over, "execute", meddled)
+    migration = world.migrate("web1")
+    assert (migration.phase, migration.outcome, migration.status) == ("closed", "reverted", "error")
+    assert "was not handed over" in (migration.error or "")
+    assert world.instance(server).task_state == change.get("task_state")
+    with world.database.transaction() as session:
+        session.execute(update(Instance).values(task_state=None))
+    assert world.look() == before
 
 
 def test_an_error_after_the_hand_over_is_parked_and_never_undone(world: World) -> None:
