@@ -273,7 +273,9 @@ class MigrationLeg:
         if found == expected:
             instances.save(session, instance, expected_task_state=[expected], task_state=None)
         elif found is not None:
-            self.records.note(session, "kept", f"its task state {found} is not this migration's, and was left")
+            self.records.note(
+                session, "kept", f"its task state {found} is not this migration's, and was left"
+            )
 
     def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
         uuid = self.claim.posting.migration

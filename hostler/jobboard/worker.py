@@ -179,6 +179,7 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
+                    self._pay_debts()
                     reconciler.run()
                     self._adoption.run()
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
@@ -189,7 +190,8 @@ class Worker:
             self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
 
     def _look_around(self, pool: ThreadPoolExecutor) -> float:
-        """See who is dead, what is wished, what is owed and what is to do; return when to look again."""
+        """See what is to do, who is dead and what is wished; return when to look again."""
+        pause = self._take_jobs(pool)
         self._surgery.serve(watch=self._look_again)
         soonest = self._presence.look(watch=self._look_again)
         take_over(self.database, self._board, self.host, self._presence.dead())
@@ -197,9 +199,6 @@ class Worker:
         with self._legs_lock:
             for migration in self._legs.keys() & set(wishes):
                 self._legs[migration].cancel()
-        if not self._pay_debts():
-            return BACK_OFF_S[-1]
-        pause = self._take_jobs(pool)
         return pause if soonest is None else min(pause, soonest)
 
     def _pay_debts(self) -> bool:
@@ -209,6 +208,7 @@ class Worker:
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
         """Start a leg for each job that can be had; return after how many seconds to look again."""
         pause = float(self.conf.zookeeper.relist_interval)
+        owes_nothing = False
         for migration in self._board.jobs(self.host, watch=self._look_again):
             with self._legs_lock:
                 if migration in self._legs or len(self._legs) >= self.conf.max_concurrent_migrations:
@@ -219,6 +219,9 @@ class Worker:
                 continue
             if self._board.locked(self.host, migration, watch=self._look_again):
                 continue
+            owes_nothing = owes_nothing or self._pay_debts()
+            if not owes_nothing:
+                return BACK_OFF_S[-1]
             tether = Tether()
             with self._legs_lock:
                 self._legs[migration] = tether
