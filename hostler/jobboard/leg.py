@@ -242,6 +242,8 @@ class MigrationLeg:
                     hint=None,
                     finished_at=now(),
                 )
+                if moves.get(session, row.uuid).status == "confirmed":
+                    fence.forget(session, row.uuid)
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self.board.consume(self.claim)
         if self.tether.interrupted:

@@ -98,6 +98,7 @@ def test_a_server_moves_and_is_confirmed(world: World, layout: str, running: boo
     after = kvm2.hypervisor.describe(server)
     assert after.autostart
     assert after.migration is None
+    assert world.look()["journal"] == []
     left = [name for name in kvm1.tree() if "web1" in name or server in name or "resize" in name]
     assert left == []
     assert not [name for name in kvm2.tree() if name.endswith(".part")]
