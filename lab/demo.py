@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.guest import Guest
+from lab.disks import Disk
+from lab.guest import INSTANCES, Guest
 from lab.host import Host
 from lab.places import BASE
 from lab.process import LabError, wait_until
 from lab.yard import Lab
 
 GRAPH = BASE / "demo-graph.svg"
+DATA = Disk(kind="sparse", format="raw", size_mib=1024, data_mib=256)
 
 
 def main() -> int:
@@ -46,9 +48,12 @@ def play(lab: Lab) -> None:
     for host in (kvm1, kvm2):
         host.start_worker()
         print(f"root@{host.name}:~# systemctl start hostler-worker")
-    say("A small real guest boots on kvm1.")
-    web1 = Guest("web1").create(kvm1).start(kvm1)
+    say("A small real guest boots on kvm1: a boot disk, and a data disk of 1 GiB that holds 256 MiB.")
+    web1 = Guest("web1", disks=(Disk(), DATA)).create(kvm1)
+    type_in(kvm1, "virsh", "start", "web1")
+    web1.wait_for_boot(kvm1)
     wait_until(lambda: knows(kvm1, web1), "hostler to know web1", pause_s=0.5)
+    type_in(kvm1, "hostler", "host", "list")
     type_in(kvm1, "hostler", "server", "list")
     say("It moves to kvm2.")
     type_in(kvm1, "hostler", "server", "migrate", "web1", "--to", "kvm2", "--wait")
@@ -57,15 +62,19 @@ def play(lab: Lab) -> None:
     prove_the_guest(kvm1, kvm2, web1)
     prove_the_disk(kvm1, kvm2, web1)
     say("The operator is content: what kvm1 set aside may go.")
-    type_in(kvm1, "hostler", "server", "confirm", "web1")
+    type_in(kvm1, "hostler", "server", "confirm", "web1", "--wait")
     type_in(kvm1, "hostler", "server", "list")
+    type_in(kvm1, "ls", "-A", str(INSTANCES))
+    say("Done: web1 runs on kvm2, nothing of it is left on kvm1.")
 
 
 def show_the_move(kvm1: Host, kvm2: Host) -> None:
     """What the records and both libvirts say after the move."""
     type_in(kvm1, "hostler", "server", "list")
     type_in(kvm1, "hostler", "migration", "show", "web1")
+    say(f"The same as a picture: {GRAPH}")
     type_in(kvm1, "hostler", "migration", "graph", "web1", "--format", "svg", into=GRAPH)
+    say("What both libvirts say.")
     type_in(kvm1, "virsh", "list", "--all")
     type_in(kvm2, "virsh", "list", "--all")
 
@@ -81,15 +90,16 @@ def prove_the_guest(kvm1: Host, kvm2: Host, guest: Guest) -> None:
 
 
 def prove_the_disk(kvm1: Host, kvm2: Host, guest: Guest) -> None:
-    """PROOF OF THE DISK, to be settled with the command line.
+    """One hash on both hosts: of the disk that the guest does not write to.
 
-    The guest writes again as soon as it runs on kvm2, so two files hashed now may differ. What must agree is
-    the digest of what kvm1 set aside and the digest that kvm2 verified before the guest ran, as
-    ``hostler migration show`` gives it.
+    The boot disk is written to again as soon as the guest runs; that it arrived whole is what VerifyImages saw
+    before, and what the guest's own boot count says.
     """
-    say("What kvm1 set aside, untouched until it is confirmed:")
-    aside = Path(f"{guest.directory}_resize", guest.disk_path().name)
-    type_in(kvm1, "sha256sum", str(aside))
+    say("The data disk's hash: of what kvm1 set aside, and of what the guest runs with on kvm2.")
+    aside = Path(f"{guest.directory}_resize", guest.disk_path(1).name)
+    hashes = [type_in(kvm1, "sha256sum", str(aside)), type_in(kvm2, "sha256sum", str(guest.disk_path(1)))]
+    if len({line.split()[0] for line in hashes}) != 1:
+        raise LabError("the data disk on kvm2 is not the one of kvm1")
 
 
 def knows(host: Host, guest: Guest) -> bool:
@@ -101,21 +111,26 @@ def say(words: str) -> None:
     print(f"\n# {words}", flush=True)
 
 
-def type_in(host: Host, *words: str, into: Path | None = None) -> None:
-    """Show a command at the host's prompt and run it; on a terminal it gets the terminal.
+def type_in(host: Host, *words: str, into: Path | None = None) -> str:
+    """Show a command at the host's prompt and run it; on a terminal hostler gets the terminal.
 
-    What it says goes to the file *into*, if given: a folder that the hosts and the machine both see.
+    What it says goes to the file *into*, if given: a folder that the hosts and the machine both see. Of other
+    programs than hostler it is also returned.
     """
     redirection = "" if into is None else f" > {into}"
     print(f"root@{host.name}:~# {shlex.join(words)}{redirection}", flush=True)
     command = host.command(words, terminal())
-    if into is None:
-        done = subprocess.run(command, stdin=None if sys.stdin.isatty() else subprocess.DEVNULL)
-    else:
-        with into.open("w") as target:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=target)
+    shown = into is None and words[0] == "hostler"
+    stdin = None if shown and sys.stdin.isatty() else subprocess.DEVNULL
+    done = subprocess.run(command, stdin=stdin, stdout=None if shown else subprocess.PIPE, text=True)
+    said = done.stdout or ""
+    if into is not None:
+        into.write_text(said)
+    elif said.strip():
+        print(said.rstrip(), flush=True)
     if done.returncode != 0:
         raise LabError(f"{shlex.join(words)}: exit code {done.returncode}")
+    return said
 
 
 def terminal() -> dict[str, str]:
