@@ -153,7 +153,7 @@ def ending(seen: Snapshot) -> tuple[str, str]:
     server, error = printable(seen.server), printable(seen.error or "no reason was given")
     show = command("migration", "show", seen.uuid)
     sentences = {
-        "refused": (f"refused, nothing was changed: {error}", seen.hint or ""),
+        "refused": (f"refused, nothing was changed: {error}", seen.hint or ask_again(seen)),
         "reverted": (f"reverted, {server} is back on {seen.source}: {error}", seen.hint or show),
         "parked": (f"{server} needs an operator: {error}", seen.hint or show),
     }
@@ -163,6 +163,13 @@ def ending(seen: Snapshot) -> tuple[str, str]:
         seen.outcome or seen.phase, (f"ended without an outcome: {error}", seen.hint or show)
     )
     return sentence, printable(hint)
+
+
+def ask_again(seen: Snapshot) -> str:
+    """Return what to type once the cause of a refusal is mended."""
+    verb = ("confirm",) if seen.flow == "confirm_resize" else ("migrate", "--to", seen.dest)
+    dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
+    return f"mend that, then: {command('server', *verb, *dry, seen.server, fallback=seen.server_uuid)}"
 
 
 def _success(seen: Snapshot, server: str) -> tuple[str, str]:

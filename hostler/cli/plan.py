@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hostler.cli.changes import ending, heading
+from hostler.cli.changes import ask_again, ending, heading
 from hostler.cli.snapshot import Snapshot
 from hostler.cli.text import printable, size
 from hostler.cli.watch import goes_on, snapshots
@@ -73,6 +73,7 @@ def _verdict(seen: Snapshot) -> list[str]:
         return [
             "it would be refused:",
             *(f"  {printable(host)}: {printable(problem)}" for host, problem in found),
+            f"  try: {printable(ask_again(seen))}",
         ]
     sentence, following = ending(seen)
     return [sentence, *([f"  try: {following}"] if following else [])]

@@ -166,7 +166,8 @@ def test_a_dry_run_says_all_that_would_be_refused(world: World, hostler: Hostler
     ran = hostler(*argv)
     assert ran.code == 3
     refused = ["kvm1: a device is passed through\\x1b[2J", "kvm2: no bridge br7", "kvm2: no space"]
-    assert ran.out.endswith("it would be refused:\n  " + "\n  ".join(refused) + "\n")
+    again = "try: mend that, then: hostler server migrate --to kvm2 --dry-run web1"
+    assert ran.out.endswith("it would be refused:\n  " + "\n  ".join([*refused, again]) + "\n")
     plan = json.loads(hostler(*argv, "--format", "ndjson").out)
     assert [problem["host"] for problem in plan["problems"]] == ["kvm1", "kvm2", "kvm2"]
     assert (plan["exit_code"], plan["bytes"], len(plan["steps"])) == (3, 3 << 30, 22)

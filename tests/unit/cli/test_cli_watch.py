@@ -120,6 +120,14 @@ def test_the_exit_code_is_the_outcome(
     assert words in ran.out
 
 
+def test_a_refusal_says_what_to_type_once_its_cause_is_mended(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration()
+    world.finish("refused", error="no bridge br7")
+    ran = hostler("migration", "watch", "web1")
+    assert ran.out.endswith("next: mend that, then: hostler server migrate --to kvm2 web1\n")
+
+
 def test_a_migration_that_never_was_posted_is_an_error(world: World, hostler: Hostler) -> None:
     world.add_migration()
     world.change(phase="closed", error="ZooKeeper was away")
