@@ -13,6 +13,7 @@ from lab.process import wait_until
 from tests.support.operator import (
     Asked,
     HostView,
+    differences,
     kill,
     left_of,
     move,
@@ -31,9 +32,9 @@ pytestmark = pytest.mark.lab
 #: Takes seconds over a slow link.
 DATA = Disk(kind="sparse", format="raw", size_mib=64, data_mib=48)
 SLOW = "80mbit"
-OTHER_SERIAL = """
-<serial type='tcp'><source mode='bind' host='127.0.0.1' service='4711'/><protocol type='raw'/>
-<target port='1'/></serial>"""
+OTHER_PORT = """
+<parallel type='tcp'><source mode='bind' host='127.0.0.1' service='4711'/><protocol type='raw'/>
+<target port='0'/></parallel>"""
 
 
 class World:
@@ -54,7 +55,7 @@ class World:
         """See that nothing is left of the attempt, and the guest up for the so-and-so-manieth time."""
         self.guest.wait_for_boot(self.kvm1, boots)
         assert self.guest.boots(self.kvm1) == boots
-        assert self.look() == self.before
+        assert differences(self.before, self.look()) == []
         assert self.kvm2.console(self.guest.name) == ""
         assert left_of(self.kvm2, self.guest) == []
 
@@ -62,6 +63,16 @@ class World:
 def test_a_guest_deaf_to_the_power_button_has_its_plug_pulled(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("deaf", ignore_acpi=True).create(kvm1).start(kvm1)
     wait_known(kvm1, guest)
+
+    assert move(kvm1, guest.name, "kvm2").code == 0
+
+    assert " BOOTS=2 DIRTY=yes " in guest.wait_for_boot(kvm2)
+
+
+def test_a_guest_whose_qemu_hangs_has_its_plug_pulled(kvm1: Host, kvm2: Host) -> None:
+    guest = Guest("hung").create(kvm1).start(kvm1)
+    wait_known(kvm1, guest)
+    kvm1.run(["kill", "-STOP", kvm1.path(f"/run/libvirt/qemu/{guest.name}.pid").read_text().strip()])
 
     assert move(kvm1, guest.name, "kvm2").code == 0
 
@@ -159,8 +170,8 @@ def test_a_link_that_is_mended_lets_the_copy_go_on(kvm1: Host, kvm2: Host) -> No
 
 
 def test_a_guest_that_cannot_be_created_there_goes_back(kvm1: Host, kvm2: Host) -> None:
-    world = World(kvm1, kvm2, Guest("clash", disks=(Disk(), DATA), devices=(OTHER_SERIAL,), autostart=True))
-    other = kvm2.popen(["busybox", "nc", "-l", "-p", "4711", "-s", "127.0.0.1"])
+    world = World(kvm1, kvm2, Guest("clash", disks=(Disk(), DATA), devices=(OTHER_PORT,), autostart=True))
+    other = kvm2.popen(["busybox", "httpd", "-f", "-p", "127.0.0.1:4711"])
     try:
         wait_until(lambda: ":4711" in kvm2.run(["ss", "-ltn"]).stdout, "the other program")
         said = move(kvm1, world.guest.name, "kvm2")

@@ -200,6 +200,21 @@ def view(host: Host, *boot_disks: Path) -> HostView:
     )
 
 
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """What is not as it was, each with where it stands in the views."""
+    if before == after:
+        return []
+    if isinstance(before, HostView) and isinstance(after, HostView):
+        return differences(vars(before), vars(after), path)
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = dict.fromkeys([*before, *after])
+        return [one for key in keys for one in differences(before.get(key), after.get(key), f"{path} {key}")]
+    if isinstance(before, (tuple, list)) and isinstance(after, (tuple, list)) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [one for n, pair in pairs for one in differences(*pair, f"{path} {n}")]
+    return [f"{path}: {before!r} -> {after!r}"]
+
+
 def claimed(host: Host, asked_on: Host | None = None) -> tuple[int, ...]:
     """What the host carries: servers, vCPUs and memory in use."""
     facts = told(asked_on or host, "host", "show", host.name)
