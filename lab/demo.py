@@ -47,7 +47,7 @@ def play(lab: Lab) -> None:
     type_in(kvm1, "hostler", "db", "upgrade")
     for host in (kvm1, kvm2):
         host.start_worker()
-        print(f"root@{host.name}:~# systemctl start hostler-worker")
+        print(f"root@{host.name}:~# hostler worker &")
     say("A small real guest boots on kvm1: a boot disk, and a data disk of 1 GiB that holds 256 MiB.")
     web1 = Guest("web1", disks=(Disk(), DATA)).create(kvm1)
     type_in(kvm1, "virsh", "start", "web1")
