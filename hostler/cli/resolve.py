@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import argparse
 import getpass
 from typing import Any
@@ -31,9 +32,9 @@ class _Resolution(Command):
         with self.app.client() as client:
             return waiting.follow(self, client, self.act(client, parsed_args), parsed_args)
 
+    @abc.abstractmethod
     def act(self, client: Any, parsed_args: argparse.Namespace) -> str:
         """Ask for it; return the migration's uuid."""
-        raise NotImplementedError
 
 
 class CancelMigration(_Resolution):
