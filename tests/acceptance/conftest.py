@@ -32,7 +32,7 @@ def standing_lab() -> Iterator[Lab]:
     BASE.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lab = Lab(directory, disk_size="40G", settings=SETTINGS)
+        lab = Lab(directory, disk_size="200G", settings=SETTINGS)
         lab.down()
         with lab:
             lab.up(workers=True)
