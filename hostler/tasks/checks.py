@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hostler.errors import HostlerError, MigrationPreCheckError
+from hostler.drivers.hypervisor import Hypervisor
+from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError
 from hostler.objects import Domain, Inventory, PowerState, UnitKind
 from hostler.records import hosts, instances, moves
 from hostler.records.hosts import Amounts
@@ -90,16 +92,22 @@ def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
     """Return what has to move and, as sentences, what keeps it from being moved."""
     drivers = leg.drivers
     domain = drivers.hypervisor.describe(leg.migration.instance)
-    others = [
-        drivers.hypervisor.describe(other.uuid)
-        for other in drivers.hypervisor.list_domains()
-        if other.uuid != domain.uuid
-    ]
+    others = _others(drivers.hypervisor, domain.uuid)
     units, problems = drivers.files.survey(domain, others, lambda path: _digest(leg, path))
     problems = [*domain.obstacles, *problems]
     if domain.power_state not in (PowerState.RUNNING, PowerState.SHUTDOWN, PowerState.CRASHED):
         problems.append(f"server {domain.name!r} is {domain.power_state}: resume or stop it first")
     return Inventory(domain, units), problems
+
+
+def _others(hypervisor: Hypervisor, uuid: str) -> list[Domain]:
+    """Return the other domains of the host; one that is undefined while we look uses no file any more."""
+    others = []
+    for other in hypervisor.list_domains():
+        if other.uuid != uuid:
+            with contextlib.suppress(InstanceNotFound):
+                others.append(hypervisor.describe(other.uuid))
+    return others
 
 
 def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
