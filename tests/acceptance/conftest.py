@@ -17,6 +17,9 @@ cpu_allocation_ratio = 64
 shutdown_timeout = 6
 shutdown_retry_interval = 2
 
+[database]
+connect_timeout = 20
+
 [zookeeper]
 session_timeout = 5
 
