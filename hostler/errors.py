@@ -291,6 +291,15 @@ class FlowUnreadable(NeedsOperator):
     template = "flow {flow} cannot be read: {reason}"
 
 
+class StepNotFound(NeedsOperator):
+    """A flow was posted by a version with another step of that name, or with one that this version has not."""
+
+    template = (
+        "this version of hostler has no step {step!r} ({version}):"
+        " let the version that posted it finish the migration"
+    )
+
+
 class MigrationParked(NeedsOperator):
     template = "migration {migration} was parked at {step}: {reason}"
     hint_template = "hostler migration show {migration}"

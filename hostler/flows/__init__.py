@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from taskflow.patterns import linear_flow
 
-from hostler.errors import FlowNotFound
+from hostler.errors import FlowNotFound, StepNotFound
 from hostler.flows.cold_migration import cold_migration, dry_run
 from hostler.flows.confirm_resize import confirm_resize
 from hostler.flows.shape import Step
@@ -31,6 +31,28 @@ def make(name: str) -> linear_flow.Flow:
         return FLOWS[name]()
     except KeyError:
         raise FlowNotFound(name=name, known=", ".join(sorted(FLOWS))) from None
+
+
+@functools.lru_cache(maxsize=64)
+def as_posted(name: str, steps: tuple[tuple[str, str, str], ...]) -> linear_flow.Flow:
+    """Return a flow of the steps that were posted, each (name, role of its host, version): one object, as above.
+
+    An earlier version may have had fewer steps, or another order. A step is known by all three, in whatever flow this
+    version has it; one that it has in none is :class:`~hostler.errors.StepNotFound`.
+    """
+    if name in FLOWS and steps == tuple(map(_identity, make(name))):
+        return make(name)
+    known = {_identity(task): task for flow in FLOWS for task in make(flow)}
+    flow = linear_flow.Flow(name)
+    for step in steps:
+        if step not in known:
+            raise StepNotFound(step=step[0], version=step[2])
+        flow.add(known[step])
+    return flow
+
+
+def _identity(task: HostTask) -> tuple[str, str, str]:
+    return task.name, task.where, ".".join(map(str, task.version))
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
 
-from hostler import flows
 from hostler.errors import HostlerError
 from hostler.flows.shape import Step
 from hostler.jobboard.details import StoredFlow, load_flow
@@ -80,7 +79,7 @@ def owe(session: Session, migration: str, flow: StoredFlow, host: str, step: Ste
 
 def undo(leg: Leg, flow: StoredFlow, name: str) -> None:
     """Undo a step outside TaskFlow's engine, with what the engine would give it."""
-    step = next(task for task in flows.make(flow.row.name) if task.name == name)
+    step = next(task for task in flow.made() if task.name == name)
     step.revert(leg=leg, **_arguments(step, flow))
 
 

@@ -21,7 +21,8 @@ from taskflow.patterns import linear_flow
 from taskflow.persistence import models
 from taskflow.storage import Storage
 
-from hostler.errors import FlowUnreadable
+from hostler import flows
+from hostler.errors import FlowUnreadable, StepNotFound
 from hostler.flows.shape import Step
 from hostler.records.fence import FencedRecords
 from hostler.records.models import AtomRow, FlowRow, now
@@ -213,6 +214,14 @@ class StoredFlow:
         """Return why the flow turned round: TaskFlow's record of the first failure; empty if no step failed."""
         found = (self.atoms[step.name].failure for step in self.shape)
         return next((failure for failure in found if failure), {})
+
+    def made(self) -> linear_flow.Flow:
+        """Return the flow as it was posted, made of this version's steps."""
+        steps = tuple((step.name, step.where, self.atoms[step.name].version or "") for step in self.shape)
+        try:
+            return flows.as_posted(self.row.name, steps)
+        except StepNotFound as error:
+            raise FlowUnreadable(flow=self.row.uuid, reason=str(error)) from error
 
     def detail(self) -> models.FlowDetail:
         """Return TaskFlow's view of it, never finished: whether it is was decided from the steps."""

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.engines.base import Engine
 
-from hostler import flows
 from hostler.errors import FlowUnreadable, Park
 from hostler.jobboard import debts, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
@@ -193,9 +192,8 @@ class MigrationLeg:
     def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
         """Let TaskFlow carry out steps until the next one is another host's, or the flow ends."""
         detail = flow.detail()
-        engine = LegEngine(flows.make(row.flow_name), detail, LegBackend(self.records, detail))
+        engine = LegEngine(flow.made(), detail, LegBackend(self.records, detail))
         engine.compile()
-        self._refuse_other_shape(flow, row.flow_name)
         engine.storage.inject({"leg": self}, transient=True)
         boundary = Boundary(engine, flow, row, self)
         for state in (states.SUCCESS, states.REVERTED):
@@ -206,13 +204,6 @@ class MigrationLeg:
             # The engine raises what its steps raised: that is in the records, where the next decision finds it.
             LOG.debug("%s: the engine stopped: %s", self.migration.name, error)
             self._engine_error = str(error)
-
-    @staticmethod
-    def _refuse_other_shape(flow: StoredFlow, name: str) -> None:
-        here = [(step.name, step.where) for step in flows.shape_of(name)]
-        posted = [(step.name, step.where) for step in flow.shape]
-        if here != posted:
-            raise FlowUnreadable(flow=flow.row.uuid, reason=f"this version's {name} has other steps")
 
     # -- its ends -----------------------------------------------------------------------------------------
 

@@ -123,6 +123,9 @@ class HostTask(task.Task):
     does: str = ""
     #: What undoes it, where that differs from what the docstring says.
     undo: str = ""
+    #: Raised when a step of this name comes to mean something else: what was posted with the one before is then
+    #: left to the version that posted it.
+    revision: ClassVar[int] = 1
     #: A call of a worker that died may still be at work on the domain: wait until nobody's is.
     touches_domain: ClassVar[bool] = False
     #: Taken as done although it is not, or as undone, it would cost data: no operator may skip it.
@@ -136,6 +139,7 @@ class HostTask(task.Task):
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name or type(self).__name__, **kwargs)
+        self.version = (self.revision, 0)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
