@@ -24,7 +24,7 @@ connect_timeout = 20
 session_timeout = 5
 
 [images]
-timeout = 12
+timeout = 24
 """
 
 

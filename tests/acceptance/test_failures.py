@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from lab import Guest, Host, Lab
 from lab.disks import Disk
 from lab.process import wait_until
 from tests.support.operator import (
-    Asked,
     HostView,
+    copying,
     differences,
     kill,
     left_of,
@@ -22,16 +19,13 @@ from tests.support.operator import (
     sql,
     told,
     view,
-    wait_copying,
     wait_known,
     wait_ready,
 )
 
 pytestmark = pytest.mark.lab
 
-#: Takes seconds over a slow link.
 DATA = Disk(kind="sparse", format="raw", size_mib=64, data_mib=48)
-SLOW = "80mbit"
 OTHER_PORT = """
 <parallel type='tcp'><source mode='bind' host='127.0.0.1' service='4711'/><protocol type='raw'/>
 <target port='0'/></parallel>"""
@@ -111,7 +105,7 @@ def test_a_server_that_is_changed_while_it_shuts_down_stays(kvm1: Host, kvm2: Ho
 def test_a_destination_whose_disk_fills_up_is_left_empty(kvm1: Host, kvm2: Host) -> None:
     world = World(kvm1, kvm2, Guest("too-much", disks=(Disk(), DATA), autostart=True))
 
-    with copying(world) as asked:
+    with copying(kvm1, kvm2, world.guest.name) as asked:
         kvm2.fill_disk("2M")
         kvm1.slow_link(None)
         said = asked.end()
@@ -124,13 +118,13 @@ def test_a_destination_whose_disk_fills_up_is_left_empty(kvm1: Host, kvm2: Host)
 def test_a_receiver_that_is_killed_ends_the_copy_unless_it_comes_back(kvm1: Host, kvm2: Host) -> None:
     world = World(kvm1, kvm2, Guest("unheard", disks=(Disk(), DATA)))
 
-    with copying(world) as asked:
+    with copying(kvm1, kvm2, world.guest.name) as asked:
         kill(kvm2, "nbdkit")
         said = asked.end()
     assert (said.code, "no connection to the receiver" in said.out) == (4, True), said
     world.is_as_before(boots=2)
 
-    with copying(world) as asked:
+    with copying(kvm1, kvm2, world.guest.name) as asked:
         kill(kvm2, "nbdkit")
         kvm2.kill_worker()
         kvm2.start_worker()
@@ -143,7 +137,7 @@ def test_a_receiver_that_is_killed_ends_the_copy_unless_it_comes_back(kvm1: Host
 def test_a_link_that_is_cut_for_good_brings_the_server_back(kvm1: Host, kvm2: Host) -> None:
     world = World(kvm1, kvm2, Guest("cut-off", disks=(Disk(), DATA), autostart=True))
 
-    with copying(world) as asked:
+    with copying(kvm1, kvm2, world.guest.name) as asked:
         kvm2.cut_link()
         # the guest does not wait for the destination's undo
         world.guest.wait_for_boot(kvm1, 2)
@@ -159,7 +153,7 @@ def test_a_link_that_is_cut_for_good_brings_the_server_back(kvm1: Host, kvm2: Ho
 def test_a_link_that_is_mended_lets_the_copy_go_on(kvm1: Host, kvm2: Host) -> None:
     world = World(kvm1, kvm2, Guest("patient", disks=(Disk(), DATA)))
 
-    with copying(world) as asked:
+    with copying(kvm1, kvm2, world.guest.name) as asked:
         kvm2.cut_link()
         wait_until(lambda: worker(kvm1, "kvm2") == "down", "the end of kvm2's session", pause_s=0.2)
         kvm2.mend_link()
@@ -215,17 +209,6 @@ def test_a_hand_over_that_is_refused_never_lets_the_guest_run_there(
             f"UPDATE instances SET vm_state = 'active', task_state = NULL WHERE uuid = '{world.guest.uuid}'",
         )
     world.is_as_before(boots=2)
-
-
-@contextmanager
-def copying(world: World) -> Iterator[Asked]:
-    """A migration in the middle of its copy."""
-    world.kvm1.slow_link(SLOW)
-    with moving(world.kvm1, world.guest.name, "kvm2") as asked:
-        asked.says("CopyImages running")
-        wait_copying(world.kvm2)
-        yield asked
-    world.kvm1.slow_link(None)
 
 
 def worker(host: Host, name: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from lab import Guest, Host, Lab
@@ -9,12 +12,11 @@ from lab.disks import Disk
 from tests.support.operator import (
     Asked,
     confirm,
+    copying,
     data_digest,
     left_of,
     move,
-    moving,
     server,
-    wait_copying,
     wait_known,
     wait_ready,
 )
@@ -22,31 +24,27 @@ from tests.support.operator import (
 pytestmark = pytest.mark.lab
 
 DATA = Disk(kind="sparse", format="raw", size_mib=64, data_mib=48)
-SLOW = "60mbit"
 
 
-def begin(kvm1: Host, kvm2: Host, guest: Guest, typed_on: Host) -> tuple[Asked, str]:
-    """Start the guest, and its migration; return in the middle of the copy, with the digest of its data."""
+@contextmanager
+def under_way(kvm1: Host, kvm2: Host, guest: Guest, typed_on: Host) -> Iterator[tuple[Asked, str]]:
+    """Start the guest, and its migration; give it in the middle of the copy, with the digest of its data."""
     guest.create(kvm1).start(kvm1)
     wait_known(kvm1, guest)
     data = data_digest(kvm1, guest.disk_path(1))
-    kvm1.slow_link(SLOW)
-    asked = moving(typed_on, guest.name, "kvm2")
-    asked.says("CopyImages running")
-    wait_copying(kvm2)
-    return asked, data
+    with copying(kvm1, kvm2, guest.name, typed_on) as asked:
+        yield asked, data
 
 
 def test_a_source_that_reboots_in_the_middle_does_not_start_the_guest(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("rebooted", disks=(Disk(), DATA), autostart=True)
-    asked, data = begin(kvm1, kvm2, guest, typed_on=kvm2)
+    with under_way(kvm1, kvm2, guest, typed_on=kvm2) as (asked, data):
+        kvm1.power_cut()
+        kvm1.power_on()
+        assert guest.state(kvm1) is None
+        kvm1.slow_link(None)
 
-    kvm1.power_cut()
-    kvm1.power_on()
-    assert guest.state(kvm1) is None
-    kvm1.slow_link(None)
-
-    assert asked.end().code == 0
+        assert asked.end().code == 0
     assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm2)
     assert (guest.boots(kvm1), guest.boots(kvm2)) == (1, 1)
     assert data_digest(kvm2, guest.disk_path(1)) == data
@@ -56,28 +54,26 @@ def test_a_source_that_reboots_in_the_middle_does_not_start_the_guest(kvm1: Host
 
 def test_a_destination_that_reboots_in_the_middle_takes_the_rest(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("awaited", disks=(Disk(), DATA), autostart=True)
-    asked, data = begin(kvm1, kvm2, guest, typed_on=kvm1)
+    with under_way(kvm1, kvm2, guest, typed_on=kvm1) as (asked, data):
+        kvm2.power_cut()
+        kvm2.power_on()
+        assert guest.state(kvm2) is None
+        kvm1.slow_link(None)
 
-    kvm2.power_cut()
-    kvm2.power_on()
-    assert guest.state(kvm2) is None
-    kvm1.slow_link(None)
-
-    assert asked.end().code == 0
+        assert asked.end().code == 0
     assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm2)
     assert data_digest(kvm2, guest.disk_path(1)) == data
 
 
 def test_workers_that_are_killed_in_the_middle_carry_on(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("carried", disks=(Disk(), DATA))
-    asked, data = begin(kvm1, kvm2, guest, typed_on=kvm1)
+    with under_way(kvm1, kvm2, guest, typed_on=kvm1) as (asked, data):
+        for host in (kvm2, kvm1):
+            host.kill_worker()
+            host.start_worker()
+        kvm1.slow_link(None)
 
-    for host in (kvm2, kvm1):
-        host.kill_worker()
-        host.start_worker()
-    kvm1.slow_link(None)
-
-    assert asked.end().code == 0
+        assert asked.end().code == 0
     assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm2)
     assert data_digest(kvm2, guest.disk_path(1)) == data
     assert (guest.boots(kvm1), guest.state(kvm1)) == (1, None)
@@ -85,25 +81,24 @@ def test_workers_that_are_killed_in_the_middle_carry_on(kvm1: Host, kvm2: Host) 
 
 def test_a_worker_that_is_told_to_end_gives_the_job_back(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("given-back", disks=(Disk(), DATA))
-    asked, _ = begin(kvm1, kvm2, guest, typed_on=kvm1)
+    with under_way(kvm1, kvm2, guest, typed_on=kvm1) as (asked, _):
+        kvm2.stop_worker()
+        kvm1.slow_link(None)
+        asked.says("it is kvm2's turn to do VerifyImages: no worker is alive there")
+        kvm2.start_worker()
 
-    kvm2.stop_worker()
-    asked.says("it is kvm2's turn to do VerifyImages: no worker is alive there")
-    kvm2.start_worker()
-
-    assert asked.end().code == 0
+        assert asked.end().code == 0
     assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm2)
 
 
 def test_zookeeper_that_dies_in_the_middle_is_waited_for(lab: Lab, kvm1: Host, kvm2: Host) -> None:
     guest = Guest("unboarded", disks=(Disk(), DATA))
-    asked, data = begin(kvm1, kvm2, guest, typed_on=kvm1)
+    with under_way(kvm1, kvm2, guest, typed_on=kvm1) as (asked, data):
+        lab.zookeeper.kill()
+        lab.zookeeper.start()
+        kvm1.slow_link(None)
 
-    lab.zookeeper.kill()
-    lab.zookeeper.start()
-    kvm1.slow_link(None)
-
-    assert asked.end().code == 0
+        assert asked.end().code == 0
     assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm2)
     assert data_digest(kvm2, guest.disk_path(1)) == data
 

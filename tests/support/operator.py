@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ PLACES = (
 )
 #: The longest that one command is waited for.
 PATIENCE_S = 120.0
+#: A copy begins at the first rate, and then crawls at the second until a test lets it go: on no machine is it over
+#: before a test has done what it wants to do in the middle.
+BEGIN_RATE, CRAWL_RATE = "32mbit", "2mbit"
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,18 @@ class Asked:
 def moving(host: Host, server: str, dest: str) -> Asked:
     """Ask for a migration, to look at while it is under way."""
     return Asked(host, "server", "migrate", server, "--to", dest, "--wait", "--format", "plain")
+
+
+@contextmanager
+def copying(source: Host, dest: Host, server: str, typed_on: Host | None = None) -> Iterator[Asked]:
+    """A migration in the middle of its copy, which crawls until ``source.slow_link(None)``."""
+    source.slow_link(BEGIN_RATE)
+    with moving(typed_on or source, server, dest.name) as asked:
+        asked.says("CopyImages running")
+        wait_copying(dest)
+        source.slow_link(CRAWL_RATE)
+        yield asked
+    source.slow_link(None)
 
 
 # -- waiting ------------------------------------------------------------------------------------------------
