@@ -141,18 +141,23 @@ class MigrationLeg:
             return load_flow(session, row.flow_uuid), moves.get(session, row.uuid)
 
     def _refuse_hopeless(self, flow: StoredFlow) -> None:
-        """Park a job whose worker died *max_attempts* times in a row without having finished a step."""
+        """Park a job whose worker died *max_attempts* times in a row without having got any further.
+
+        Further is one more step, or more bytes of a copy than ever before.
+        """
         attempts = self.claim.posting.attempts
         if attempts <= 1:
             return
         done = sum(state in (states.SUCCESS, states.REVERTED) for state, _ in flow.states.values())
+        with self.records.reading() as session:
+            copied = moves.copied_bytes(session, self.migration.uuid)
         journal = self.records.journal("claims")
         seen = journal.get(self.host)
-        if seen is None or seen.data["done"] != done:
-            journal.done(self.host, done=done, attempts=attempts)
+        if seen is None or seen.data["done"] != done or copied > seen.data["bytes"]:
+            journal.done(self.host, done=done, bytes=copied, attempts=attempts)
         elif attempts - int(seen.data["attempts"]) + 2 > self.timeouts.max_attempts:
             tried = self.timeouts.max_attempts
-            raise Park(f"the worker of {self.host} died {tried} times at it without finishing a step")
+            raise Park(f"the worker of {self.host} died {tried} times at it without getting any further")
 
     def _turned_round(self, row: Migration, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
         """Make the flow walk back if somebody wishes so, or if the host that it waits for is dead."""

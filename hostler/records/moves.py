@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import InstanceNotFound, MigrationNotFound
@@ -94,6 +94,11 @@ def progress(session: Session, uuid: str) -> list[Progress]:
     """Return how far each file's copy is, in the order of the exports."""
     rows = session.scalars(select(Progress).where(Progress.migration_uuid == uuid))
     return sorted(rows, key=lambda row: (len(row.name), row.name))
+
+
+def copied_bytes(session: Session, uuid: str) -> int:
+    """Return how many bytes the copy has carried over that is, or was last, under way."""
+    return session.scalar(select(func.sum(Progress.done_bytes)).where(Progress.migration_uuid == uuid)) or 0
 
 
 def forget_progress(session: Session, uuid: str) -> None:

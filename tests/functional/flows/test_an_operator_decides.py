@@ -8,6 +8,7 @@ from hostler.errors import InstanceInvalidState, MigrationError, Refused
 from hostler.flows import shape_of
 from hostler.jobboard.leg import End
 from hostler.records import moves
+from hostler.records.models import Progress
 from tests.support.world import World, failing, step
 
 NAMES = [one.name for one in shape_of("cold_migration")]
@@ -158,5 +159,33 @@ def test_a_job_that_kills_its_worker_again_and_again_is_parked(world: World) -> 
     assert deaths == 3
     assert "died 3 times" in str(world.migration(number).error)
     world.client.retry(number, requested_by="bob")
+    world.run()
+    assert world.migration(number).outcome == "success"
+
+
+def test_a_copy_that_gets_further_each_time_is_not_given_up(world: World) -> None:
+    world.add_server()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    task = step("cold_migration", "CopyImages")
+
+    def copied(done_bytes: int) -> None:
+        with world.database.transaction() as session:
+            session.merge(
+                Progress(
+                    migration_uuid=number,
+                    name="0",
+                    path="/disk",
+                    done_bytes=done_bytes,
+                    total_bytes=1 << 40,
+                    rate_bytes_per_s=0,
+                )
+            )
+
+    for gib in range(1, 7):
+        with (
+            failing(task, Died(), when="before", also=lambda gib=gib: copied(gib << 30)),  # type: ignore[misc]
+            pytest.raises(Died),
+        ):
+            world.run()
     world.run()
     assert world.migration(number).outcome == "success"
