@@ -256,6 +256,8 @@ class MigrationLeg:
         if current.cancel_reason is not None and ending["status"] == "error":
             changes["status"] = "cancelled"
         error = failure.get("exception_str") or current.error
+        if "hostler.errors.Cancelled" in failure.get("exc_type_names", []):
+            error = f"it was cancelled: {current.cancel_reason}"
         moves.save(
             session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), **changes
         )

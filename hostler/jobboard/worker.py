@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient, KazooState
@@ -16,6 +17,7 @@ from kazoo.exceptions import KazooException
 from oslo_config import cfg
 
 from hostler import __version__
+from hostler.drivers.images.state import private_directory
 from hostler.drivers.processes import Process
 from hostler.errors import (
     Fenced,
@@ -40,6 +42,7 @@ from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import hosts
 from hostler.records.database import Database
 from hostler.tasks.base import Drivers, Timeouts
+from hostler.tasks.domain import MIGRATIONS
 
 LOG = logging.getLogger(__name__)
 
@@ -144,6 +147,7 @@ class Worker:
             thread.join()
 
     def _prepare_host(self) -> None:
+        private_directory(Path(self.conf.state_path, MIGRATIONS))
         self.database.check()
         with self.database.transaction() as session:
             hosts.report(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+from hostler.drivers.images.state import private_directory, sync_directory, write_private
 from hostler.errors import DomainChanged, InstanceIsActive
 from hostler.objects import Domain, Inventory, Snapshot
 from hostler.tasks.base import HostTask, Leg
+
+#: Below ``state_path``: a directory for each migration that took a definition away.
+MIGRATIONS = "migrations"
 
 
 def refuse_active(leg: Leg) -> None:
@@ -36,7 +40,9 @@ class UndefineDomain(HostTask):
             domain = hypervisor.describe(uuid)
             _refuse_changed(Inventory.from_dict(inventory).domain, domain)
             saved = {"xml": domain.xml, "snapshots": [snapshot.to_dict() for snapshot in domain.snapshots]}
-            _save_durably(_copy_path(leg), saved)
+            copy = _copy_path(leg)
+            private_directory(copy.parent)
+            write_private(copy, json.dumps(saved))
             journal.intend("domain", **saved)
             hypervisor.undefine(uuid)
         elif journal.get("domain") is None:
@@ -56,10 +62,10 @@ class UndefineDomain(HostTask):
 
 def remove_state(leg: Leg) -> None:
     """Remove what this migration wrote under ``state_path``; nothing if there is nothing."""
-    path = _copy_path(leg)
-    path.unlink(missing_ok=True)
-    if path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    directory = _copy_path(leg).parent
+    if directory.is_dir():
+        shutil.rmtree(directory)
+        sync_directory(directory.parent)
 
 
 def _refuse_changed(inspected: Domain, found: Domain) -> None:
@@ -73,19 +79,4 @@ def _refuse_changed(inspected: Domain, found: Domain) -> None:
 
 def _copy_path(leg: Leg) -> Path:
     """Return where the definition lies on the source's own disk, should the database be lost."""
-    return Path(leg.state_path, "migrations", leg.migration.uuid, "domain.json")
-
-
-def _save_durably(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    return Path(leg.state_path, MIGRATIONS, leg.migration.uuid, "domain.json")

@@ -1,6 +1,7 @@
 """Two real hosts for the acceptance tests: libvirt, QEMU, ZooKeeper, one database, a worker on each."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -30,8 +31,9 @@ timeout = 24
 
 @pytest.fixture(scope="session")
 def standing_lab() -> Iterator[Lab]:
-    """The lab of this checkout, up for the whole run; what a crashed run left is cleaned first."""
-    directory = BASE / f"test-{identity_of(CHECKOUT)}"
+    """The lab of this process, up for the whole run; what a crashed run left is cleaned first."""
+    # Where pytest-xdist runs several processes, each has a lab of its own.
+    directory = BASE / f"test-{identity_of(CHECKOUT)}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     BASE.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -11,6 +11,7 @@ from tests.support.operator import (
     HostView,
     copying,
     differences,
+    hostler,
     kill,
     left_of,
     move,
@@ -132,6 +133,21 @@ def test_a_receiver_that_is_killed_ends_the_copy_unless_it_comes_back(kvm1: Host
         said = asked.end()
     assert said.code == 0, said
     assert " BOOTS=3 DIRTY=no " in world.guest.wait_for_boot(kvm2)
+
+
+def test_a_copy_that_is_cancelled_stops_at_once_and_leaves_nothing_there(kvm1: Host, kvm2: Host) -> None:
+    world = World(kvm1, kvm2, Guest("unwanted", disks=(Disk(), DATA), autostart=True))
+
+    # at this rate a block takes longer than the whole way back
+    with copying(kvm1, kvm2, world.guest.name) as asked:
+        cancelled = hostler(kvm2, "migration", "cancel", "unwanted", "--reason", "wrong host", "--wait")
+        said = asked.end()
+
+    assert (cancelled.code, said.code) == (4, 4), (cancelled, said)
+    assert "it was cancelled: wrong host" in said.out
+    world.is_as_before(boots=2)
+    row = next(row for row in told(kvm1, "migration", "list") if row["Server"] == "unwanted")
+    assert row["Status"] == "cancelled"
 
 
 def test_a_link_that_is_cut_for_good_brings_the_server_back(kvm1: Host, kvm2: Host) -> None:

@@ -15,8 +15,11 @@ def migration_directory(base: Path, migration: str) -> Path:
 
 
 def private_directory(path: Path) -> Path:
-    """Make *path* where missing, for its owner only; return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make *path* where missing, for its owner only, and see its name on stable storage; return it."""
+    if not path.is_dir():
+        private_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
     return path
 
 
