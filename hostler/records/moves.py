@@ -98,7 +98,8 @@ def progress(session: Session, uuid: str) -> list[Progress]:
 
 def copied_bytes(session: Session, uuid: str) -> int:
     """Return how many bytes the copy has carried over that is, or was last, under way."""
-    return session.scalar(select(func.sum(Progress.done_bytes)).where(Progress.migration_uuid == uuid)) or 0
+    found = session.scalar(select(func.sum(Progress.done_bytes)).where(Progress.migration_uuid == uuid))
+    return int(found or 0)  # PostgreSQL's sum of bigints is a Decimal, which no journal takes
 
 
 def forget_progress(session: Session, uuid: str) -> None:

@@ -113,3 +113,14 @@ def test_steps_events_and_progress_come_in_order(database: Database, server: str
         assert [event.text for event in moves.events(session, FIRST)] == ["one", "two"]
         moves.forget_progress(session, FIRST)
         assert moves.progress(session, FIRST) == []
+
+
+def test_the_bytes_of_a_copy_are_a_number_that_a_journal_takes(any_database: Database) -> None:
+    with any_database.transaction() as session:
+        assert type(moves.copied_bytes(session, FIRST)) is int
+        for name in ("1", "2"):
+            sizes = {"done_bytes": 5, "total_bytes": 9, "rate_bytes_per_s": 0}
+            session.add(Progress(migration_uuid=FIRST, name=name, path="/x", **sizes))
+        session.flush()
+        assert type(found := moves.copied_bytes(session, FIRST)) is int
+        assert found == 10
