@@ -217,7 +217,7 @@ class Reader:
             ).first()
             if row is None:
                 return migration.created_at, []
-            self._flows[uuid] = row.created_at, [_step(entry) for entry in row.meta.get("shape", [])]
+            self._flows[uuid] = row.created_at, _shape(row.meta)
         return self._flows[uuid]
 
 
@@ -244,6 +244,14 @@ def _atoms(flow_uuid: str) -> Any:
     return select(*columns, *times).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0)
 
 
+def _shape(meta: Any) -> list[Step]:
+    """Return the steps of a flow; none where its record is damaged: what else is known of it is shown."""
+    try:
+        return [_step(entry) for entry in meta["shape"]]
+    except (KeyError, TypeError, AttributeError):
+        return []
+
+
 def _step(entry: dict[str, Any]) -> Step:
     # a newer hostler may have stored more of a step than this one knows
     known = {one.name for one in dataclasses.fields(Step)}
@@ -268,12 +276,14 @@ def mark_of(atom: Row[Any]) -> Mark:
     )
 
 
-def _sentence(failure: dict[str, Any] | None) -> str | None:
+def _sentence(failure: Any) -> str | None:
     if not failure:
         return None
+    if not isinstance(failure, dict):
+        return "what is on record of its failure is damaged"
     text = str(failure.get("exception_str") or "").strip()
-    kinds = failure.get("exc_type_names") or ["an error without words"]
-    return text or str(kinds[0])
+    kinds = failure.get("exc_type_names")
+    return text or (str(kinds[0]) if isinstance(kinds, list) and kinds else "an error without words")
 
 
 def _file(row: Progress) -> FileView:

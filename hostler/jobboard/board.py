@@ -37,7 +37,7 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import ZnodeStat
 
 from hostler.errors import Fenced
-from hostler.jobboard.jobs import Claim, Place, Posting
+from hostler.jobboard.jobs import Claim, Place, Posting, is_name
 
 _PASSED = "the claim of this job has passed to another session"
 
@@ -86,12 +86,15 @@ class Board:
         return stat is not None and not self._is_own(stat)
 
     def place(self, instance: str) -> Place | None:
-        """Return which migration holds the server."""
+        """Return which migration holds the server; a node that cannot be read names none."""
         found = self._get(self.path("instances", instance))
         if found is None:
             return None
         says = _object(found[0])
-        return Place(str(says.get("migration", "")), str(says.get("board", "")), found[1].version)
+        migration, board = (
+            str(says[key]) if is_name(says.get(key)) else "" for key in ("migration", "board")
+        )
+        return Place(migration, board, found[1].version)
 
     def held_instances(self) -> list[str]:
         """Return the servers that some migration holds."""
@@ -214,7 +217,7 @@ class Board:
     def forget_wish(self, migration: str) -> None:
         """Remove the wish of a migration that is over."""
         with contextlib.suppress(NoNodeError):
-            self.client.delete(self.path("wishes", migration))
+            self.client.delete(self.path("wishes", migration), recursive=True)
 
     def consume(self, claim: Claim) -> None:
         """Take the finished job off the board and let go of its server, unless another board has that."""
@@ -238,7 +241,7 @@ class Board:
     def unpark(self, migration: str) -> None:
         """Forget what was said when the migration was parked: it is on a board again."""
         with contextlib.suppress(NoNodeError):
-            self.client.delete(self.path("parked", migration))
+            self.client.delete(self.path("parked", migration), recursive=True)
 
     def abandon(self, claim: Claim, *, counts: bool) -> None:
         """Give the job back to the board it is on; unless it *counts*, this claim was no attempt."""

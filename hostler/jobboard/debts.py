@@ -18,8 +18,9 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 from taskflow import states
 
-from hostler.errors import HostlerError
+from hostler.errors import FlowUnreadable, HostlerError, Interrupted, ServerUnreachable, Unreachable
 from hostler.flows.shape import Step
+from hostler.jobboard import lock
 from hostler.jobboard.details import StoredFlow, load_flow
 from hostler.records import fence, moves
 from hostler.records.database import Database
@@ -79,7 +80,9 @@ def owe(session: Session, migration: str, flow: StoredFlow, host: str, step: Ste
 
 def undo(leg: Leg, flow: StoredFlow, name: str) -> None:
     """Undo a step outside TaskFlow's engine, with what the engine would give it."""
-    step = next(task for task in flow.made() if task.name == name)
+    step = next((task for task in flow.made() if task.name == name), None)
+    if step is None:
+        raise FlowUnreadable(flow=flow.row.uuid, reason=f"{flow.row.name} has no step {name}")
     step.revert(leg=leg, **_arguments(step, flow))
 
 
@@ -99,19 +102,51 @@ def are_owed(session: Session, migration: str) -> bool:
     return session.scalar(select(Debt.task).where(Debt.migration_uuid == migration).limit(1)) is not None
 
 
-def pay(database: Database, host: str, drivers: Drivers, timeouts: Timeouts, state_path: str) -> bool:
-    """Undo what *host* owes; tell whether it owes nothing any more."""
-    with database.reading() as session:
-        debts = owed_by(session, host)
-    for debt in debts:
+@dataclass(frozen=True)
+class Payer:
+    """Undoes what *host* owes."""
+
+    database: Database
+    host: str
+    drivers: Drivers
+    timeouts: Timeouts
+    state_path: str
+    run_path: str
+
+    def pay(self) -> set[str]:
+        """Undo what is owed; return the migrations of which something still is.
+
+        One that cannot be paid holds up no other. While a leg of this host is still at work on the server, be it one
+        that has lost its claim, its debts wait: what such a leg still does would come after its undo.
+        """
+        with self.database.reading() as session:
+            debts = owed_by(session, self.host)
+        owing: set[str] = set()
+        for debt in debts:
+            if debt.migration_uuid not in owing and not self._paid(debt):
+                owing.add(debt.migration_uuid)
+        return owing
+
+    def _paid(self, debt: Debt) -> bool:
         try:
-            _pay_one(database, debt, drivers, timeouts, state_path)
-        except HostlerError as error:
-            LOG.error(
-                "%s owes the undo of %s of migration %s: %s", host, debt.task, debt.migration_uuid, error
-            )
+            self._pay(debt)
+        except ServerUnreachable:
+            raise
+        except Unreachable as error:
+            raise ServerUnreachable(str(error)) from error
+        except (Exception, Interrupted) as error:
+            if not isinstance(error, (HostlerError, Interrupted)):
+                LOG.exception("the record of a debt, or of its migration, is damaged")
+            text = "%s owes the undo of %s of migration %s: %s"
+            LOG.error(text, self.host, debt.task, debt.migration_uuid, error)
             return False
-    return True
+        return True
+
+    def _pay(self, debt: Debt) -> None:
+        with self.database.reading() as session:
+            instance = moves.get(session, debt.migration_uuid).instance_uuid
+        with lock.held(self.run_path, f"instance-{instance}"):
+            _pay_one(self.database, debt, self.drivers, self.timeouts, self.state_path)
 
 
 def _pay_one(database: Database, debt: Debt, drivers: Drivers, timeouts: Timeouts, state_path: str) -> None:

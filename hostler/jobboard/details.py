@@ -24,6 +24,7 @@ from taskflow.storage import Storage
 from hostler import flows
 from hostler.errors import FlowUnreadable, StepNotFound
 from hostler.flows.shape import Step
+from hostler.records.database import Unreadable
 from hostler.records.fence import FencedRecords
 from hostler.records.models import AtomRow, FlowRow, now
 
@@ -40,6 +41,12 @@ _CLOCKS = {
 }
 
 FORMAT = 1
+
+#: What a step's state and intention can be; anything else would be taken for done.
+_STATES = {None, states.PENDING, *_CLOCKS}
+_INTENTIONS = {None, states.EXECUTE, states.REVERT, states.IGNORE}
+#: What is known of how a flow ends when it is undone: see :class:`hostler.jobboard.posting.Ending`.
+_ENDING = ("status", "expected_task_state")
 
 
 class LegBackend:
@@ -180,10 +187,12 @@ class StoredFlow:
             if row.meta["format"] != FORMAT:
                 raise ValueError(f"format {row.meta['format']} is not known")
             self.shape = [Step.from_dict(step) for step in row.meta["shape"]]
-            self.reverted: dict[str, Any] = dict(row.meta["reverted"])
+            self.reverted: dict[str, Any] = {name: row.meta["reverted"][name] for name in _ENDING}
             missing = [step.name for step in self.shape if step.name not in self.atoms]
             if missing or not self.shape:
                 raise ValueError(f"no record of {', '.join(missing) or 'any step'}")
+            for atom in atoms:
+                _check(atom)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FlowUnreadable(flow=row.uuid, reason=str(error)) from error
 
@@ -228,7 +237,10 @@ class StoredFlow:
         detail = models.FlowDetail(self.row.name, self.row.uuid)
         detail.state = states.SUSPENDED
         for row in self.atoms.values():
-            detail.add(models.TaskDetail.from_dict(_atom_dict(row)))
+            try:
+                detail.add(models.TaskDetail.from_dict(_atom_dict(row)))
+            except Exception as error:  # whatever TaskFlow stumbles over, it is a damaged record
+                raise FlowUnreadable(flow=self.row.uuid, reason=f"{row.name}: {error}") from error
         return detail
 
 
@@ -244,6 +256,17 @@ def load_flow(session: Session, uuid: str) -> StoredFlow:
         .execution_options(populate_existing=True)
     )
     return StoredFlow(row, list(atoms))
+
+
+def _check(atom: AtomRow) -> None:
+    """Refuse what no step writes: it would be taken for a step that is done, or hide why one failed."""
+    if atom.state not in _STATES or atom.intention not in _INTENTIONS:
+        raise ValueError(f"{atom.name} is in no known state: {atom.state}, {atom.intention}")
+    for failure in (atom.failure, atom.revert_failure):
+        if failure is not None and not isinstance(failure, dict):
+            raise ValueError(f"the failure of {atom.name} is none")
+    if isinstance(atom.results, Unreadable):
+        raise ValueError(f"the result of {atom.name} is no JSON")
 
 
 def _atom_dict(row: AtomRow) -> dict[str, Any]:

@@ -16,6 +16,11 @@ _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
 _HIGHEST = 2**62
 
 
+def is_name(text: object) -> bool:
+    """Tell whether *text* can be a part of a node's path, and be asked for in any database."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class Posting(Record):
     """What a job says."""
@@ -41,7 +46,7 @@ class Posting(Record):
             return None
         texts = (posting.migration, posting.instance, posting.flow, posting.flow_uuid)
         numbers = (posting.epoch, posting.attempts)
-        sane = all(isinstance(text, str) and _NAME.fullmatch(text) for text in texts) and all(
+        sane = all(map(is_name, texts)) and all(
             type(number) is int and 0 <= number <= _HIGHEST for number in numbers
         )
         return posting if sane and posting.format == FORMAT else None

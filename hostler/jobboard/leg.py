@@ -9,16 +9,17 @@ from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any
 
+from kazoo.exceptions import KazooException
 from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.engines.base import Engine
 
-from hostler.errors import FlowUnreadable, Park
+from hostler.errors import FlowUnreadable, Park, Passing
 from hostler.jobboard import debts, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import LegBackend, LegEngine, StoredFlow, load_flow
-from hostler.jobboard.jobs import Claim
+from hostler.jobboard.jobs import Claim, Posting
 from hostler.jobboard.posting import host_of, mark_posted
 from hostler.jobboard.tether import Tether
 from hostler.records import fence, instances, moves
@@ -28,6 +29,9 @@ from hostler.records.models import Migration, now
 from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
 
 LOG = logging.getLogger(__name__)
+
+#: What says nothing of the migration: a server did not answer, and is asked again.
+PASSING = (Passing, KazooException)
 
 
 class End(enum.Enum):
@@ -97,6 +101,14 @@ class MigrationLeg:
             return self._park(None, parking.reason, parking.commands)
         except FlowUnreadable as error:
             return self._park(None, str(error), [])
+        except PASSING:
+            raise
+        except Exception as error:
+            if self.claim.posting.attempts < self.timeouts.max_attempts:
+                raise
+            LOG.exception("migration %s: the leg failed once more", row.uuid)
+            reason = f"{self.host} failed {self.claim.posting.attempts} times at it: {_said(error)}"
+            return self._park(None, reason, [])
 
     def _begin(self) -> Migration | None:
         """Raise the fence; return the migration, or None if the job is not of its present flow."""
@@ -105,8 +117,8 @@ class MigrationLeg:
             if not fence.raise_fence(session, posting.migration, posting.epoch):
                 return None
             mark_posted(session, posting.migration)
-            row = moves.get(session, posting.migration)
-            if row.phase == "closed" or row.flow_uuid != posting.flow_uuid:
+            row = session.get(Migration, posting.migration, populate_existing=True)
+            if row is None or row.phase == "closed" or not _is_of(posting, row):
                 session.rollback()  # the fence stays as it is: it may be that of the present flow
                 return None
             self.records.note(session, "claimed", f"{self.host} works on it")
@@ -308,6 +320,15 @@ class Boundary:
             return
         if self._leg.tether.interrupted or host_of(decision.step, self._row) != self._leg.host:
             self._engine.suspend()
+
+
+def _is_of(posting: Posting, row: Migration) -> bool:
+    """Tell whether a job is of a migration's present flow, and of its server."""
+    return (posting.flow_uuid, posting.instance) == (row.flow_uuid, row.instance_uuid)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _cause(flow: StoredFlow, step: str) -> str:

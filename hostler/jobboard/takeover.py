@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from hostler.errors import FlowUnreadable, MigrationNotFound
+from hostler.errors import FlowUnreadable, Refused
 from hostler.jobboard import turning
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
@@ -42,8 +42,8 @@ def _may_walk_back(database: Database, posting: Posting, host: str) -> bool:
         try:
             row = moves.get(session, posting.migration)
             flow = load_flow(session, posting.flow_uuid)
-        except (MigrationNotFound, FlowUnreadable):
+            return row.source_compute == host and not turning.is_past_return(
+                session, flow, MigrationFacts.of(row)
+            )
+        except (Refused, FlowUnreadable):  # a record that it needs is missing or damaged
             return False
-        return row.source_compute == host and not turning.is_past_return(
-            session, flow, MigrationFacts.of(row)
-        )

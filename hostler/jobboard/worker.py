@@ -30,7 +30,7 @@ from hostler.errors import (
 )
 from hostler.jobboard import debts, lock, reboot
 from hostler.jobboard.adoption import Adoption
-from hostler.jobboard.board import Board
+from hostler.jobboard.board import UNDECIDED, Board
 from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
@@ -41,6 +41,7 @@ from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import hosts
 from hostler.records.database import Database
+from hostler.records.models import Migration
 from hostler.tasks.base import Drivers, Timeouts
 from hostler.tasks.domain import MIGRATIONS
 
@@ -183,13 +184,13 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    self._pay_debts()
-                    reconciler.run()
-                    self._adoption.run()
+                    for duty in (self._pay_debts, reconciler.run, self._adoption.run):
+                        self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
             except (ServerUnreachable, KazooException) as error:
-                LOG.warning("%s: looked at again in %.0f s", error or type(error).__name__, BACK_OFF_S[1])
+                reason = str(error) or type(error).__name__
+                LOG.warning("%s: looked at again in %.0f s", reason, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
             self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
 
@@ -198,21 +199,34 @@ class Worker:
         pause = self._take_jobs(pool)
         self._surgery.serve(watch=self._look_again)
         soonest = self._presence.look(watch=self._look_again)
-        take_over(self.database, self._board, self.host, self._presence.dead())
+        self._attempt(lambda: take_over(self.database, self._board, self.host, self._presence.dead()))
         wishes = self._board.wishes(watch=self._look_again)
         with self._legs_lock:
             for migration in self._legs.keys() & set(wishes):
                 self._legs[migration].cancel()
         return pause if soonest is None else min(pause, soonest)
 
-    def _pay_debts(self) -> bool:
-        """Undo what this host owes from a time when it was away; no job is taken before."""
-        return debts.pay(self.database, self.host, self.drivers, self._timeouts(), self.conf.state_path)
+    @staticmethod
+    def _attempt(duty: Callable[[], object]) -> None:
+        """Do what a damaged record or a stranger's node may make impossible: the jobs go on without it."""
+        try:
+            duty()
+        except (ServerUnreachable, *UNDECIDED):
+            raise
+        except Exception:
+            LOG.exception("something of this worker's own cannot be done; it is tried again later")
+
+    def _pay_debts(self) -> set[str]:
+        """Undo what this host owes from a time when it was away; return the migrations whose undo it still owes."""
+        payer = debts.Payer(
+            self.database, self.host, self.drivers, self._timeouts(), self.conf.state_path, self.conf.run_path
+        )
+        return payer.pay()
 
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
         """Start a leg for each job that can be had; return after how many seconds to look again."""
         pause = float(self.conf.zookeeper.relist_interval)
-        owes_nothing = False
+        owed: set[str] | None = None  #: servers of which an undo is owed; asked for when there is a job
         for migration in self._board.jobs(self.host, watch=self._look_again):
             with self._legs_lock:
                 if migration in self._legs or len(self._legs) >= self.conf.max_concurrent_migrations:
@@ -223,14 +237,24 @@ class Worker:
                 continue
             if self._board.locked(self.host, migration, watch=self._look_again):
                 continue
-            owes_nothing = owes_nothing or self._pay_debts()
-            if not owes_nothing:
-                return BACK_OFF_S[-1]
+            owed = self._servers_owed() if owed is None else owed
+            if owed and (
+                (posting := self._board.posting(self.host, migration)) is None or posting.instance in owed
+            ):
+                pause = min(pause, BACK_OFF_S[-1])
+                continue
             tether = Tether()
             with self._legs_lock:
                 self._legs[migration] = tether
             pool.submit(self._run_leg, migration, tether)
         return pause
+
+    def _servers_owed(self) -> set[str]:
+        """Pay first; return the servers of which this host still owes an undo: no job of theirs is taken."""
+        owing = self._pay_debts()
+        with self.database.reading() as session:
+            rows = (session.get(Migration, migration) for migration in owing)
+            return {row.instance_uuid for row in rows if row is not None}
 
     def _look_again(self, _event: Any) -> None:
         self._wake.set()
@@ -261,7 +285,7 @@ class Worker:
             self._try_later(migration, claim, f"ZooKeeper does not answer: {reason}")
         except Exception as error:
             LOG.exception("migration %s: the leg failed", migration)
-            self._try_later(migration, claim, str(error))
+            self._try_later(migration, claim, str(error) or type(error).__name__, counts=True)
         finally:
             with self._legs_lock:
                 self._legs.pop(migration, None)
@@ -289,12 +313,12 @@ class Worker:
             max_attempts=self.conf.max_attempts,
         )
 
-    def _try_later(self, migration: str, claim: Claim | None, reason: str) -> None:
+    def _try_later(self, migration: str, claim: Claim | None, reason: str, *, counts: bool = False) -> None:
         times, _ = self._back_off.get(migration, (0, 0.0))
         pause = BACK_OFF_S[min(times, len(BACK_OFF_S) - 1)]
         self._back_off[migration] = (times + 1, time.monotonic() + pause)
         LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
-        self._give_back(claim, reason, counts=False)
+        self._give_back(claim, reason, counts=counts)
 
     def _ignore_unreadable(self, migration: str) -> None:
         """Look at a job that this version cannot read now and then, not all the time."""

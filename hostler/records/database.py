@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,15 +134,34 @@ def first_line(error: BaseException) -> str:
     return (str(original).strip().splitlines() or [type(original).__name__])[0]
 
 
+class Unreadable:
+    """What a column of JSON holds that is none: it has no fields, so that whoever uses it finds it damaged.
+
+    Raising instead would hide every row that is read together with it.
+    """
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return Unreadable()
+
+
 def _engine(url: URL, connect_timeout_s: int) -> Engine:
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": connect_timeout_s, "check_same_thread": False})
+        engine = create_engine(
+            url,
+            json_deserializer=_loads,
+            connect_args={"timeout": connect_timeout_s, "check_same_thread": False},
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin)
         return engine
     return create_engine(
         url,
+        json_deserializer=_loads,
         pool_pre_ping=True,
         pool_timeout=connect_timeout_s,
         isolation_level="READ COMMITTED",
@@ -149,10 +169,20 @@ def _engine(url: URL, connect_timeout_s: int) -> Engine:
     )
 
 
-def _patience(url: URL, seconds: int) -> dict[str, int]:
-    """Give up a connection whose other end has vanished, as after a power cut, in time to say so."""
+def _patience(url: URL, seconds: int) -> dict[str, Any]:
+    """Give up a connection whose other end has vanished, as after a power cut, in time to say so.
+
+    A process that is frozen within a transaction has not vanished: its kernel answers. PostgreSQL ends that
+    transaction by itself, or the row of a fence stayed locked for whoever takes the migration over.
+    """
     if url.get_backend_name() == "postgresql":
-        return {"tcp_user_timeout": seconds * 1000, "keepalives_idle": seconds, "keepalives_interval": 2}
+        held = f"-c idle_in_transaction_session_timeout={seconds * 1000}"
+        return {
+            "tcp_user_timeout": seconds * 1000,
+            "keepalives_idle": seconds,
+            "keepalives_interval": 2,
+            "options": " ".join(filter(None, [str(url.query.get("options", "")), held])),
+        }
     return {"read_timeout": 2 * seconds, "write_timeout": 2 * seconds}
 
 

@@ -183,7 +183,8 @@ class World:
         self.dead.discard(host)
         one = self.hosts[host]
         one.hypervisor.power_on()
-        assert debts.pay(self.database, host, one.drivers, TIMEOUTS, one.state_path)
+        run_path = str(self.directory / host / "run")
+        assert not debts.Payer(self.database, host, one.drivers, TIMEOUTS, one.state_path, run_path).pay()
         one.receiver.restore()
         Adoption(self.database, one.hypervisor, host).run()
 
@@ -252,32 +253,14 @@ class World:
     # -- underneath ---------------------------------------------------------------------------------------
 
     def _host(self, name: str, address: str) -> FakeHost:
-        home = self.directory / name
-        root, private = home / "root", home / "private"
-        for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/var/lib/hostler/migrations"):
-            under(root, path).mkdir(parents=True)
-        hypervisor = FakeHypervisor(name, root=root)
-        hypervisor.bridges.add("br0")
-        network = self.directory / "network"
-        receiver = FakeReceiver(
-            private / "state", private / "run", address, (21000, 21010), network=network, root=root
-        )
-        sender = FakeSender(network=network, address=address, root=root)
-        volumes, notifications = FakeVolumes(name), FakeNotifications()
-        drivers = Drivers(
-            hypervisor=hypervisor,
-            files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
-            receiver=receiver,
-            sender=sender,
-            verifier=FakeVerifier(private / "state", root),
-            volumes=volumes,
-            ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}, name),
-            claims=RecordsClaims(),
-            notifications=notifications,
-        )
-        state_path = str(root / "var/lib/hostler")
-        return FakeHost(
-            name, address, root, hypervisor, receiver, sender, volumes, notifications, drivers, state_path
+        root = self.directory / name / "root"
+        return fake_host(
+            self.directory,
+            name,
+            address,
+            FakeHypervisor(name, root=root),
+            FakeVolumes(name),
+            FakeNotifications(),
         )
 
     def _report(self, host: FakeHost) -> None:
@@ -293,6 +276,37 @@ class World:
                 disk_allocation_ratio=1.0,
                 reserved_host_memory_mb=0,
             )
+
+
+def fake_host(
+    directory: Path, name: str, address: str, hypervisor: FakeHypervisor, volumes: Any, notifications: Any
+) -> FakeHost:
+    """Return a host whose files lie under *directory*, with these of its drivers."""
+    home = directory / name
+    root, private = home / "root", home / "private"
+    for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/var/lib/hostler/migrations"):
+        under(root, path).mkdir(parents=True, exist_ok=True)
+    hypervisor.bridges.add("br0")
+    network = directory / "network"
+    receiver = FakeReceiver(
+        private / "state", private / "run", address, (21000, 21010), network=network, root=root
+    )
+    sender = FakeSender(network=network, address=address, root=root)
+    drivers = Drivers(
+        hypervisor=hypervisor,
+        files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
+        receiver=receiver,
+        sender=sender,
+        verifier=FakeVerifier(private / "state", root),
+        volumes=volumes,
+        ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}, name),
+        claims=RecordsClaims(),
+        notifications=notifications,
+    )
+    state_path = str(root / "var/lib/hostler")
+    return FakeHost(
+        name, address, root, hypervisor, receiver, sender, volumes, notifications, drivers, state_path
+    )
 
 
 def step(flow: str, name: str) -> HostTask:

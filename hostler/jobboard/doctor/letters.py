@@ -35,6 +35,8 @@ LOG = logging.getLogger(__name__)
 
 #: ZooKeeper refuses nodes of 1 MiB (jute.maxbuffer).
 LIMIT_BYTES = 1_000_000
+#: What a message may be unpacked: few bytes can stand for very many.
+LIMIT_UNPACKED_BYTES = 64 * LIMIT_BYTES
 #: Between two looks whether the asked worker is still alive.
 RECHECK_S = 1.0
 
@@ -49,8 +51,8 @@ def pack(message: Answer) -> bytes:
 def unpack(data: bytes) -> Answer:
     """Read a node's contents; what is no message is an empty one."""
     try:
-        message = json.loads(zlib.decompress(data))
-    except (ValueError, zlib.error):
+        message = json.loads(zlib.decompressobj().decompress(data, LIMIT_UNPACKED_BYTES))
+    except (ValueError, RecursionError, zlib.error):
         return {}
     return message if isinstance(message, dict) else {}
 
@@ -94,7 +96,8 @@ class Surgery:
         except NoNodeError:
             LOG.debug("whoever asked for a look at %s did not wait for it", self._host)
         except KazooException as error:
-            LOG.warning("a look at %s could not be answered: %s", self._host, error or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            LOG.warning("a look at %s could not be answered: %s", self._host, reason)
 
     def _packed(self, question: Answer) -> bytes:
         try:
@@ -201,6 +204,10 @@ def facts_of(answer: Answer) -> HostFacts | str:
     if "error" in answer:
         return str(answer["error"])
     try:
-        return HostFacts.from_dict(answer["facts"])
+        facts = HostFacts.from_dict(answer["facts"])
+        lists = [facts.domains, facts.files, facts.state, facts.receivers, facts.running]
+        if not all(isinstance(found, list) for found in lists):
+            raise ValueError("what should be lists is none")
     except (KeyError, TypeError, ValueError, AttributeError):
         return "its answer cannot be read: its worker is of another version"
+    return facts

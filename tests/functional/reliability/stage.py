@@ -51,7 +51,69 @@ class Beginning:
     volumes: dict[str, set[str]]
 
 
-class Stage(World):
+class Pictured(World):
+    """A world whose end can be compared with another's."""
+
+    def latest(self) -> Migration | None:
+        """The newest migration."""
+        with self.database.reading() as session:
+            return session.scalars(select(Migration).order_by(Migration.created_at.desc())).first()
+
+    def look_at(self, name: str) -> dict[str, Any]:
+        """Return one host's part of the world."""
+        host = self.hosts[name]
+        domains = (host.hypervisor.describe(one.uuid) for one in host.hypervisor.list_domains())
+        return {
+            "files": self._files(name),
+            "domains": {domain.uuid: domain.to_dict() for domain in domains},
+            "volumes": sorted(host.volumes.connected),
+            "receivers": host.receiver.open_migrations(),
+        }
+
+    def picture(self) -> dict[str, str]:
+        """The world's end, fact by fact, comparable with another run's: no times, no names by chance, no history."""
+        row = self.latest()
+        facts: dict[str, Any] = {f"records: {name}": found for name, found in self.look().items()}
+        # How often a worker has died at it is what the sweep changes.
+        facts["records: journal"] = [
+            row for row in facts["records: journal"] if ("task", "claims") not in row
+        ]
+        for host in self.hosts:
+            seen = facts.pop(f"records: {host}")
+            facts |= {f"{host}: {name}": found for name, found in seen.items()}
+        facts["records: wishes"] = self.board.wishes()
+        facts["records: migration"] = row and (
+            row.flow_name, row.phase, row.status, row.outcome, row.error, row.hint, row.cancel_reason
+        )  # fmt: skip
+        server = self.server()
+        return {name: told_apart(repr(found), server) for name, found in facts.items()}
+
+    def boots(self) -> dict[str, int]:
+        """How often the server's guest began to execute, by host."""
+        server = self.server()
+        return {host.name: host.hypervisor.booted.get(server, 0) for host in self.hosts.values()}
+
+    def server(self) -> str:
+        """The server's uuid."""
+        with self.database.reading() as session:
+            return session.scalars(select(Instance.uuid)).one()
+
+    def _files(self, host: str) -> list[tuple[object, ...]]:
+        """What lies on a host's disk: mode and contents; of what hostler keeps to itself only that it is there."""
+        found: list[tuple[object, ...]] = []
+        for part in ("root/var", "private"):
+            top = self.directory / host / part
+            for path in sorted(top.rglob("*")):
+                contents = "" if part == "private" or not path.is_file() else self._contents(path)
+                found.append((str(path.relative_to(top)), oct(path.lstat().st_mode), contents))
+        return found
+
+    def _contents(self, path: Path) -> str:
+        data = path.read_bytes()
+        return data.decode() if path.name in (MARKER, "domain.json") else hashlib.sha256(data).hexdigest()
+
+
+class Stage(Pictured):
     """Two hosts whose processes may die: what they had in memory is gone, what they had done is not."""
 
     def __init__(self, base: Path, zookeeper_hosts: str, points: Points) -> None:
@@ -77,15 +139,15 @@ class Stage(World):
             {host.name: dict(host.hypervisor.booted) for host in self.hosts.values()},
             {host.name: set(host.volumes.connected) for host in self.hosts.values()},
         )
-        _copy_tree(self.directory, saved.files)
-        _copy_records(self.base / "records.db", saved.records)
+        copy_tree(self.directory, saved.files)
+        copy_records(self.base / "records.db", saved.records)
         return saved
 
     def load(self, saved: Beginning) -> None:
         """Bring a kept world back."""
         shutil.rmtree(self.directory)
-        _copy_tree(saved.files, self.directory)
-        _copy_records(saved.records, self.base / "records.db")
+        copy_tree(saved.files, self.directory)
+        copy_records(saved.records, self.base / "records.db")
         for host in self.hosts.values():
             host.hypervisor.guests = copy.deepcopy(saved.guests[host.name])
             host.hypervisor.booted = dict(saved.booted[host.name])
@@ -123,7 +185,8 @@ class Stage(World):
         if power_cut:
             self.dead.discard(died)
             host.hypervisor.power_on()
-        assert debts.pay(self.database, died, host.drivers, TIMEOUTS, host.state_path)
+        run_path = str(self.conf_run(host))
+        assert not debts.Payer(self.database, died, host.drivers, TIMEOUTS, host.state_path, run_path).pay()
         with suppress(ReceiverUnavailable):  # a worker says so and goes on: its copy waits, or closes it
             host.drivers.receiver.restore()
         reboot.restart_unconfirmed(self.database, host.hypervisor, died, str(self.conf_run(host)))
@@ -136,22 +199,6 @@ class Stage(World):
             Adoption(self.database, host.hypervisor, host.name).run()
 
     # -- looking ------------------------------------------------------------------------------------------
-
-    def latest(self) -> Migration | None:
-        """The newest migration."""
-        with self.database.reading() as session:
-            return session.scalars(select(Migration).order_by(Migration.created_at.desc())).first()
-
-    def look_at(self, name: str) -> dict[str, Any]:
-        """Return one host's part of the world."""
-        host = self.hosts[name]
-        domains = (host.hypervisor.describe(one.uuid) for one in host.hypervisor.list_domains())
-        return {
-            "files": self._files(name),
-            "domains": {domain.uuid: domain.to_dict() for domain in domains},
-            "volumes": sorted(host.volumes.connected),
-            "receivers": host.receiver.open_migrations(),
-        }
 
     def fingerprint(self) -> int:
         """Return a number that stays the same as long as nothing changes that a dead process leaves behind."""
@@ -176,53 +223,11 @@ class Stage(World):
             found += self._nodes(f"{path}/{name}")
         return found
 
-    def picture(self) -> dict[str, str]:
-        """The world's end, fact by fact, comparable with another run's: no times, no names by chance, no history."""
-        row = self.latest()
-        facts: dict[str, Any] = {f"records: {name}": found for name, found in self.look().items()}
-        # How often a worker has died at it is what the sweep changes.
-        facts["records: journal"] = [
-            row for row in facts["records: journal"] if ("task", "claims") not in row
-        ]
-        for host in self.hosts:
-            seen = facts.pop(f"records: {host}")
-            facts |= {f"{host}: {name}": found for name, found in seen.items()}
-        facts["records: wishes"] = self.board.wishes()
-        facts["records: migration"] = row and (
-            row.flow_name, row.phase, row.status, row.outcome, row.error, row.hint, row.cancel_reason
-        )  # fmt: skip
-        server = self.server()
-        return {name: _told_apart(repr(found), server) for name, found in facts.items()}
-
-    def boots(self) -> dict[str, int]:
-        """How often the server's guest began to execute, by host."""
-        server = self.server()
-        return {host.name: host.hypervisor.booted.get(server, 0) for host in self.hosts.values()}
-
-    def server(self) -> str:
-        """The server's uuid."""
-        with self.database.reading() as session:
-            return session.scalars(select(Instance.uuid)).one()
-
     # -- underneath ---------------------------------------------------------------------------------------
 
     def conf_run(self, host: FakeHost) -> Path:
         """The host's ``run_path``: empty after a reboot."""
         return self.directory / host.name / "run"
-
-    def _files(self, host: str) -> list[tuple[object, ...]]:
-        """What lies on a host's disk: mode and contents; of what hostler keeps to itself only that it is there."""
-        found: list[tuple[object, ...]] = []
-        for part in ("root/var", "private"):
-            top = self.directory / host / part
-            for path in sorted(top.rglob("*")):
-                contents = "" if part == "private" or not path.is_file() else self._contents(path)
-                found.append((str(path.relative_to(top)), oct(path.lstat().st_mode), contents))
-        return found
-
-    def _contents(self, path: Path) -> str:
-        data = path.read_bytes()
-        return data.decode() if path.name in (MARKER, "domain.json") else hashlib.sha256(data).hexdigest()
 
     def _new_process(self, host: FakeHost) -> None:
         """Give a host drivers that remember nothing; its guests and receivers go on without them."""
@@ -268,7 +273,7 @@ class Stage(World):
                 self.misdeeds.append(f"the guest began on {name} while it executed on {other.name}")
 
 
-def _copy_records(source: Path, target: Path) -> None:
+def copy_records(source: Path, target: Path) -> None:
     there, here = sqlite3.connect(source, timeout=10), sqlite3.connect(target, timeout=10)
     try:
         there.backup(here)
@@ -277,7 +282,7 @@ def _copy_records(source: Path, target: Path) -> None:
         here.close()
 
 
-def _copy_tree(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, copy_function=_copy_with_holes)
 
 
@@ -296,7 +301,7 @@ def _copy_with_holes(source: str, target: str) -> None:
     shutil.copystat(source, target)
 
 
-def _told_apart(text: str, server: str) -> str:
+def told_apart(text: str, server: str) -> str:
     """Return *text* with what differs from run to run replaced."""
     text = _UUID.sub(lambda found: "<server>" if found[0] == server else "<migration>", text)
     return _INODE.sub("<number>", _TIME.sub("<time>", text))
