@@ -101,6 +101,9 @@ class NoopFiles:
 
     absent = missing
 
+    def marked(self, *_: Any) -> list[Any]:
+        return []
+
     def __getattr__(self, _name: str) -> Any:
         return lambda *_args, **_kwargs: None
 
@@ -113,6 +116,8 @@ class NoopImages:
 
     def restore(self) -> list[str]:
         return []
+
+    open_migrations = restore
 
     def send(self, *_: Any) -> list[ImageDigest]:
         return []

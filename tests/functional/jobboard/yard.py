@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import socket
 import threading
@@ -27,6 +28,7 @@ from hostler.errors import Interrupted
 from hostler.jobboard import posting
 from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
+from hostler.jobboard.doctor import Doctor, Report
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.posting import Ending
@@ -59,6 +61,7 @@ class Script:
     """What the steps of a test have done, and what they shall do."""
 
     said: list[tuple[str, str, str]] = field(default_factory=list)  #: (execute or revert, step, host)
+    of: list[tuple[str, str, str]] = field(default_factory=list)  #: (execute or revert, step, migration)
     failing: set[str] = field(default_factory=set)  #: steps whose execute raises
     undo_failing: set[str] = field(default_factory=set)  #: steps whose revert raises
     during: dict[str, Callable[[Leg], Any]] = field(default_factory=dict)  #: called within a step's execute
@@ -84,6 +87,7 @@ class Say(HostTask):
     def execute(self, leg: Leg) -> Any:
         """Do what the test wants."""
         SCRIPT.said.append(("execute", self.name, leg.host))
+        SCRIPT.of.append(("execute", self.name, leg.migration.uuid))
         result = SCRIPT.during[self.name](leg) if self.name in SCRIPT.during else None
         if self.name in SCRIPT.failing:
             raise StepFailed(f"{self.name} was told to fail")
@@ -92,6 +96,7 @@ class Say(HostTask):
     def revert(self, leg: Leg, **_: Any) -> None:
         """Say so."""
         SCRIPT.said.append(("revert", self.name, leg.host))
+        SCRIPT.of.append(("revert", self.name, leg.migration.uuid))
         if self.name in SCRIPT.undo_failing:
             raise StepFailed(f"the undo of {self.name} was told to fail")
 
@@ -145,6 +150,7 @@ class Yard:
         self.board = Board(self.zookeeper, self.root)
         self.board.ensure(*HOSTS)
         self.client = Client(self.conf)
+        self.screen = io.StringIO()  #: what commands have said
         self.drivers = {host: drivers() for host in HOSTS}
         self._numbers = itertools.count(1)
         self._workers: list[tuple[Worker, threading.Thread]] = []
@@ -175,6 +181,10 @@ class Yard:
         self.client.close()
         disconnect(self.zookeeper)
         self.database.close()
+
+    def new_client(self) -> Client:
+        """Return one more asking side, with a connection of its own."""
+        return Client(self.conf)
 
     def new_conf(self, host: str, **settings_of: Any) -> cfg.ConfigOpts:
         """Return a host's settings: short times, directories of this test."""
@@ -321,6 +331,14 @@ class Yard:
     def states(self, migration: str) -> dict[str, str | None]:
         """Return each step's state."""
         return {name: atom.state for name, atom in self.atoms(migration).items()}
+
+    def acted_on(self, migration: str) -> list[str]:
+        """Return what steps have said of this migration, each with what it did."""
+        return [f"{kind} {step}" for kind, step, uuid in SCRIPT.of if uuid == migration]
+
+    def ask_doctor(self) -> Report:
+        """Let the doctor look at everything."""
+        return Doctor(self.database, self.board, timeout_s=5).examine()
 
     def jobs(self) -> dict[str, list[str]]:
         """Return what is on the boards."""
