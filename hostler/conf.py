@@ -172,7 +172,45 @@ driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),
     cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces."),
     cfg.StrOpt("claims", default="records", help="Driver of the claims on a host's resources."),
-    cfg.StrOpt("notifications", default="log", help="oslo.messaging notification driver: log, noop."),
+    cfg.ListOpt(
+        "notifications",
+        default=["log"],
+        help="Drivers that tell of migrations, each of them everything: log, noop, messagingv2, webhook.",
+    ),
+]
+
+notifications_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "transport_url",
+        secret=True,
+        help="Where messagingv2 finds RabbitMQ: rabbit://user:password@host:5672/. What else oslo.messaging can be"
+        " told of it goes into its own section, oslo_messaging_rabbit.",
+    ),
+    cfg.ListOpt(
+        "topics",
+        default=["notifications"],
+        help="Topics of messagingv2: each message goes to the queue topic.priority of each of them.",
+    ),
+    cfg.StrOpt("webhook_url", help="Where webhook POSTs to: https://..., or http:// to this machine alone."),
+    cfg.StrOpt(
+        "webhook_secret_file",
+        help="File with the secret by which webhook signs; nobody but its owner may read it.",
+    ),
+    cfg.StrOpt(
+        "webhook_ca_file", help="Certificates that webhook trusts, in PEM, instead of the usual ones."
+    ),
+    cfg.FloatOpt(
+        "webhook_timeout", default=5.0, min=0.1, max=25.0, help="Seconds that webhook waits for an answer."
+    ),
+    cfg.FloatOpt(
+        "retry_interval_max",
+        default=60.0,
+        min=1,
+        help="Longest pause, in seconds, before a listener that is away is tried again; the first lasts a second.",
+    ),
+    cfg.IntOpt(
+        "keep_hours", default=168, min=1, help="Hours after which an event that no listener took is given up."
+    ),
 ]
 
 GROUPS: dict[str, list[cfg.Opt]] = {
@@ -182,6 +220,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "libvirt": libvirt_opts,
     "images": images_opts,
     "drivers": driver_opts,
+    "notifications": notifications_opts,
 }
 
 _HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")

@@ -165,6 +165,12 @@ class BadConfiguration(Refused):
     template = "{where}: {problem}"
 
 
+class NotificationRefused(Refused):
+    """A listener does not take an event and never will. *where*: its address."""
+
+    template = "{where} does not take {event}: {reason}"
+
+
 # -- passing: asked again ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hostler.drivers.claims.records import RecordsClaims
@@ -128,6 +130,8 @@ class NoopImages:
 
 class Noop:
     """Volumes, ports and notifications in one."""
+
+    couriers: Mapping[str, Any] = MappingProxyType({})
 
     def destination_problems(self, *_: Any) -> list[str]:
         return []

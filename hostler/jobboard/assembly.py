@@ -7,6 +7,7 @@ from oslo_config import cfg
 from hostler import drivers
 from hostler.drivers.files.local import LocalFiles
 from hostler.drivers.hypervisor import Hypervisor
+from hostler.drivers.notifications.news import News
 from hostler.errors import HostlerError
 from hostler.tasks.base import Drivers
 
@@ -14,7 +15,7 @@ from hostler.tasks.base import Drivers
 def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     """Return the drivers that *conf* names; an unknown name is :class:`~hostler.errors.BadConfiguration`."""
     # The images come first: they say which cipher GnuTLS prefers before libvirt loads it.
-    kinds = ("images", *(kind for kind in drivers.KINDS if kind != "images"))
+    kinds = ("images", *(kind for kind in drivers.KINDS if kind not in ("images", "notifications")))
     made = {kind: drivers.load(kind, conf.drivers[kind])(conf) for kind in kinds}
     hypervisor: Hypervisor = made["hypervisor"]
     receiver, sender, verifier = made["images"]
@@ -30,7 +31,9 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
         volumes=made["volumes"],
         ports=made["ports"],
         claims=made["claims"],
-        notifications=made["notifications"],
+        notifications=News(
+            {name: drivers.load("notifications", name)(conf) for name in conf.drivers.notifications}
+        ),
     )
 
 

@@ -10,7 +10,19 @@ import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Double, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -235,6 +247,25 @@ class Event(Base):
     host: Mapped[str]
     kind: Mapped[str]  #: ``posted``, ``claimed``, ``handed-over``, ``parked``, ``finished``, ...
     text: Mapped[str] = mapped_column(Text)
+
+
+class OutboxEntry(Base):
+    """A message for a listener, until it was delivered: see :mod:`hostler.records.outbox`."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        UniqueConstraint("message_id", "driver"),
+        Index("ix_outbox_queue", "migration_uuid", "driver", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    migration_uuid: Mapped[str] = mapped_column(String(36))
+    driver: Mapped[str]  #: that delivers it
+    message_id: Mapped[str] = mapped_column(String(36))
+    message: Mapped[dict[str, Any]]  #: :class:`hostler.drivers.notifications.Message`
+    attempts: Mapped[int]
+    created_at: Mapped[datetime.datetime]
+    due_at: Mapped[datetime.datetime]  #: not before: it is being delivered, or waits after a failure
 
 
 class FlowRow(Base):

@@ -16,7 +16,7 @@ from hostler.drivers.claims import Claims
 from hostler.drivers.files import InstanceFiles
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier
-from hostler.drivers.notifications import Notifications
+from hostler.drivers.notifications.news import News
 from hostler.drivers.ports import Ports
 from hostler.drivers.volumes import Volumes
 from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
@@ -38,6 +38,7 @@ class MigrationFacts:
     """What does not change about a migration."""
 
     uuid: str
+    flow: str  #: uuid of the flow that is under way
     instance: str
     name: str  #: of the server, as it was asked for
     source: str
@@ -51,6 +52,7 @@ class MigrationFacts:
         """Return the facts of a migration's record."""
         return cls(
             uuid=row.uuid,
+            flow=row.flow_uuid,
             instance=row.instance_uuid,
             name=row.instance_name,
             source=row.source_compute,
@@ -84,7 +86,7 @@ class Drivers:
     volumes: Volumes
     ports: Ports
     claims: Claims
-    notifications: Notifications
+    notifications: News
 
 
 class Leg(Protocol):

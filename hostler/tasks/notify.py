@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime
 from typing import Any
 
+from hostler.drivers.notifications import Message
+from hostler.objects import Inventory
+from hostler.records import moves
+from hostler.records.models import Instance
 from hostler.tasks.base import DEST, HostTask, Leg
+
+GIB = 1 << 30
 
 
 class NotifyUsageExists(HostTask):
@@ -18,10 +26,17 @@ class NotifyUsageExists(HostTask):
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
-        """Send ``compute.instance.exists``."""
-        domain = inventory["domain"]
-        usage = {"vcpus": domain["vcpus"], "memory_mb": domain["memory_mb"]}
-        leg.drivers.notifications.notify("compute.instance.exists", payload(leg) | usage)
+        """Send ``compute.instance.exists``: what the domain has, and Nova's audit period, which is the month."""
+        domain = Inventory.from_dict(inventory).domain
+        at = datetime.now(UTC)
+        month = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        usage = {
+            "vcpus": domain.vcpus,
+            "memory_mb": domain.memory_mb,
+            "audit_period_beginning": _text(month),
+            "audit_period_ending": _text(at),
+        }
+        tell(leg, "exists", usage)
 
 
 class Notify(HostTask):
@@ -44,23 +59,38 @@ class Notify(HostTask):
 
     def execute(self, leg: Leg) -> None:
         """Send the event."""
-        leg.drivers.notifications.notify(f"compute.instance.{self.phase}.{self.moment}", payload(leg))
+        tell(leg, f"{self.phase}.{self.moment}")
 
     def revert(self, leg: Leg, flow_failures: dict[str, Any], **_: Any) -> None:
         """Send the phase's ``.error`` with the causes."""
         if self.moment == "start":
             causes = "; ".join(failure.exception_str for failure in flow_failures.values())
-            event = f"compute.instance.{self.phase}.error"
-            leg.drivers.notifications.notify(event, payload(leg) | {"reason": causes}, error=True)
+            reason = {"reason": causes or _reason_on_record(leg)}
+            tell(leg, f"{self.phase}.error", reason, priority="ERROR")
 
 
-def payload(leg: Leg) -> dict[str, Any]:
-    """Return the fields that every event of a migration has."""
+def tell(leg: Leg, event: str, more: dict[str, Any] | None = None, *, priority: str = "INFO") -> None:
+    """Tell every driver ``compute.instance.<event>``; told again by the same flow, it has the same id."""
+    event_type = f"compute.instance.{event}"
+    message = Message(
+        message_id=str(uuid.uuid5(uuid.UUID(leg.migration.flow), event_type)),
+        publisher_id=f"hostler-worker:{leg.host}",
+        event_type=event_type,
+        priority=priority,
+        timestamp=_text(datetime.now(UTC)),
+        payload=_payload(leg) | (more or {}),
+    )
+    leg.drivers.notifications.tell(leg.records, message)
+
+
+def _payload(leg: Leg) -> dict[str, Any]:
+    """Return the fields that every event of a migration has; the server's are those of its record, if there is one."""
     migration = leg.migration
-    return {
+    with leg.records.reading() as session:
+        instance = session.get(Instance, migration.instance)
+    facts = {
         "instance_id": migration.instance,
         "display_name": migration.name,
-        "host": leg.host,
         "migration_uuid": migration.uuid,
         "migration_type": migration.migration_type,
         "source_compute": migration.source,
@@ -68,3 +98,29 @@ def payload(leg: Leg) -> dict[str, Any]:
         "old_vm_state": migration.old_vm_state,
         "request_id": migration.request_id,
     }
+    return facts if instance is None else facts | _usage(instance)
+
+
+def _usage(instance: Instance) -> dict[str, Any]:
+    """Return Nova's fields of a server, as far as its record has them."""
+    return {
+        "host": instance.host,
+        "node": instance.host,
+        "state": instance.vm_state,
+        "state_description": instance.task_state or "",
+        "vcpus": instance.vcpus,
+        "memory_mb": instance.memory_mb,
+        "disk_gb": -(-instance.disk_bytes // GIB),
+        "created_at": _text(instance.created_at),
+    }
+
+
+def _reason_on_record(leg: Leg) -> str:
+    """Return why a flow walks back none of whose steps has failed."""
+    with leg.records.reading() as session:
+        return moves.get(session, leg.migration.uuid).error or ""
+
+
+def _text(at: datetime) -> str:
+    """Return a time as Nova and oslo.messaging write it: UTC, no zone."""
+    return str(at.replace(tzinfo=None))

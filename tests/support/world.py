@@ -21,6 +21,7 @@ from hostler.drivers.files.local import LocalFiles
 from hostler.drivers.hypervisor.fake import FakeHypervisor, under
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
 from hostler.drivers.notifications.fake import FakeNotifications
+from hostler.drivers.notifications.news import News
 from hostler.drivers.ports.libvirt import LibvirtPorts
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.errors import Interrupted
@@ -301,7 +302,7 @@ def fake_host(
         volumes=volumes,
         ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}, name),
         claims=RecordsClaims(),
-        notifications=notifications,
+        notifications=News({"fake": notifications}),
     )
     state_path = str(root / "var/lib/hostler")
     return FakeHost(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from oslo_config import cfg
 
+from hostler.drivers.notifications import Message
+
 
 class Sent(NamedTuple):
     """One event."""
@@ -26,9 +28,29 @@ class FakeNotifications:
         """The names alone."""
         return [event.event_type for event in self.sent]
 
-    def notify(self, event_type: str, payload: dict[str, Any], *, error: bool = False) -> None:
+    def notify(self, message: Message) -> None:
         """Keep one event."""
-        self.sent.append(Sent(event_type, payload, error))
+        self.sent.append(Sent(message.event_type, message.payload, message.priority == "ERROR"))
+
+
+class FakeCourier:
+    """A server that takes messages, or fails as the test says."""
+
+    def __init__(self) -> None:
+        self.delivered: list[Message] = []
+        self.failing: list[Exception] = []  #: raised one by one instead
+        self.away: Exception | None = None  #: raised as long as it is set
+
+    def deliver(self, message: Message) -> None:
+        """Keep one message, or fail."""
+        if self.failing:
+            raise self.failing.pop(0)
+        if self.away is not None:
+            raise self.away
+        self.delivered.append(message)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def from_conf(_conf: cfg.ConfigOpts) -> FakeNotifications:

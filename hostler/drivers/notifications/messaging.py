@@ -1,19 +1,14 @@
-"""Notifications through oslo.messaging's notifier, by those of its drivers that need no broker."""
+"""Notifications through oslo.messaging: by those of its drivers that need no broker, and through RabbitMQ."""
 
 from __future__ import annotations
 
-import datetime
-import enum
-import logging
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from oslo_config import cfg
-from oslo_utils import strutils
 
-from hostler.errors import BadConfiguration
-from hostler.objects import Record
+from hostler.drivers.notifications import Message
+from hostler.errors import BadConfiguration, ServerUnreachable
 
 with warnings.catch_warnings():
     # Both load eventlet where it is installed, which then complains of itself; nothing here uses it.
@@ -23,68 +18,109 @@ with warnings.catch_warnings():
     # oslo.messaging takes eventlet's backend unless somebody chose before it is imported.
     backend.init_backend(backend.BackendType.THREADING)
     import oslo_messaging
-
-LOG = logging.getLogger(__name__)
+    from oslo_messaging.notify.messaging import MessagingV2Driver
 
 #: oslo.messaging's notification drivers that wait for nobody.
 DRIVERS = ("log", "noop")
-#: Fields that no listener may see, beside those that oslo.utils knows.
-SECRET_FIELDS = frozenset({"key", "psk", "passwd", "xml"})
-MASK = "***"
+#: Transports that keep a message for a listener; ``fake`` keeps it in this process.
+TRANSPORTS = ("rabbit", "kombu")
+#: oslo.messaging's own settings, in the section that it gives them.
+RABBIT = "oslo_messaging_rabbit"
 
 
 class MessagingNotifications:
-    """The :class:`~hostler.drivers.notifications.Notifications` of oslo.messaging.
+    """The :class:`~hostler.drivers.notifications.Notifier` of oslo.messaging.
 
-    *driver*: ``log`` writes each event to the log as JSON, ``noop`` drops it. The publisher is
-    ``hostler-worker:<host>``.
+    *driver*: ``log`` writes each event to the log as JSON, ``noop`` drops it. oslo.messaging gives each line
+    an id of its own.
     """
 
-    def __init__(self, host: str, driver: str = "log") -> None:
+    def __init__(self, driver: str = "log") -> None:
         if driver not in DRIVERS:
             problem = f"no driver is called {driver!r}; there are: {', '.join(DRIVERS)}"
             raise BadConfiguration(where="[drivers] notifications", problem=problem)
         conf = cfg.ConfigOpts()
         conf([], default_config_files=[], default_config_dirs=[])
         transport = oslo_messaging.get_notification_transport(conf, url="fake://")
-        self._notifier = oslo_messaging.Notifier(transport, f"hostler-worker:{host}", driver=driver)
+        self._notifier = oslo_messaging.Notifier(transport, driver=driver)
 
-    def notify(self, event_type: str, payload: dict[str, Any], *, error: bool = False) -> None:
-        """Send one event; what goes wrong goes to the log."""
+    def notify(self, message: Message) -> None:
+        """Hand one event to oslo.messaging, which logs whatever goes wrong."""
+        notifier = self._notifier.prepare(publisher_id=message.publisher_id)
+        send = notifier.error if message.priority == "ERROR" else notifier.info
+        send({}, message.event_type, message.payload)
+
+
+class BrokerCourier:
+    """The :class:`~hostler.drivers.notifications.Courier` of oslo.messaging's driver ``messagingv2``.
+
+    A message counts as delivered when the broker has confirmed it. It goes to the queue
+    ``<topic>.<priority>`` of each topic, which is made if it is not there and outlives a restart of the broker.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, url: str, topics: list[str]) -> None:
+        """*conf* is where oslo.messaging finds its section ``[oslo_messaging_rabbit]``."""
+        self._transport, self._address = _transport(conf, url)
+        self._driver = ConfirmingDriver(conf, topics=topics, transport=self._transport)
+
+    def deliver(self, message: Message) -> None:
+        """See :class:`~hostler.drivers.notifications.Courier`."""
         try:
-            send = self._notifier.error if error else self._notifier.info
-            send({}, event_type, sanitised(payload))
-        except Exception:
-            LOG.exception("notification %s was not sent", event_type)
+            self._driver.notify({}, message.to_dict(), message.priority, retry=0)
+        except Exception as error:  # kombu and amqp each have roots of their own
+            raise ServerUnreachable(
+                what="the message broker", where=self._address, reason=str(error) or type(error).__name__
+            ) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.cleanup()
 
 
-def from_conf(conf: cfg.ConfigOpts) -> MessagingNotifications:
-    """Make the driver of the settings."""
-    return MessagingNotifications(conf.host, conf.drivers.notifications)
+class ConfirmingDriver(MessagingV2Driver):
+    """oslo.messaging's ``messagingv2``, but for one thing: a message that was not sent is not only logged.
+
+    Its notifier forgets what could not be sent, and gives each attempt another id: that is why it is passed by.
+    """
+
+    def notify(self, ctxt: dict[str, Any], message: dict[str, Any], priority: str, retry: int) -> None:
+        """Send *message*, or raise."""
+        for topic in self.topics:
+            target = oslo_messaging.Target(topic=f"{topic}.{priority.lower()}")
+            # A copy: the transport writes its own fields into the message.
+            self.transport._send_notification(target, ctxt, dict(message), version=self.version, retry=retry)
 
 
-def sanitised(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return *payload* as plain JSON values without secrets."""
-    plain = {str(key): MASK if _is_secret(key) else _plain(value) for key, value in payload.items()}
-    masked: dict[str, Any] = strutils.mask_dict_password(plain, MASK)
-    return masked
+def _transport(conf: cfg.ConfigOpts, url: str) -> tuple[Any, str]:
+    """Return oslo.messaging's transport and the broker's address, without user and password."""
+    where = "[notifications] transport_url"
+    hint = "transport_url = rabbit://user:password@broker:5672/"
+    if not url:
+        raise BadConfiguration(where=where, problem="it is not set, and messagingv2 needs it", hint=hint)
+    try:
+        transport = oslo_messaging.get_notification_transport(conf, url=url)
+        parts = oslo_messaging.TransportURL.parse(conf, url)
+        address = ", ".join(f"{host.hostname}:{host.port}" for host in parts.hosts if host.hostname)
+    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError):
+        address = ""
+    if not address or parts.transport not in TRANSPORTS:
+        problem = f"it is no address of a RabbitMQ; it must begin with {TRANSPORTS[0]}://"
+        raise BadConfiguration(where=where, problem=problem, hint=hint)
+    # Else what the broker has confirmed would be gone when it restarts; the operator's own word counts.
+    conf.set_default("amqp_durable_queues", True, group=RABBIT)
+    return transport, address
 
 
-def _is_secret(key: object) -> bool:
-    return str(key).lower() in SECRET_FIELDS
+def log_from_conf(_conf: cfg.ConfigOpts) -> MessagingNotifications:
+    """Make the driver ``log``."""
+    return MessagingNotifications("log")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        value = value.to_dict()
-    if isinstance(value, Mapping):
-        return sanitised(dict(value))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if isinstance(value, enum.Enum):
-        return _plain(value.value)
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        return strutils.mask_password(value, MASK)
-    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
+def noop_from_conf(_conf: cfg.ConfigOpts) -> MessagingNotifications:
+    """Make the driver ``noop``."""
+    return MessagingNotifications("noop")
+
+
+def broker_from_conf(conf: cfg.ConfigOpts) -> BrokerCourier:
+    """Make the driver ``messagingv2``."""
+    return BrokerCourier(conf, conf.notifications.transport_url or "", conf.notifications.topics)

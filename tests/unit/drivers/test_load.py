@@ -11,7 +11,7 @@ from hostler import conf, drivers
 from hostler.drivers.claims.fake import FakeClaims
 from hostler.drivers.claims.records import RecordsClaims
 from hostler.drivers.notifications.fake import FakeNotifications
-from hostler.drivers.notifications.messaging import MessagingNotifications
+from hostler.drivers.notifications.messaging import BrokerCourier, MessagingNotifications
 from hostler.drivers.ports.fake import FakePorts
 from hostler.drivers.ports.libvirt import LibvirtPorts
 from hostler.drivers.volumes.fake import FakeVolumes
@@ -31,10 +31,13 @@ from hostler.errors import BadConfiguration
         ("notifications", "log", MessagingNotifications),
         ("notifications", "noop", MessagingNotifications),
         ("notifications", "fake", FakeNotifications),
+        ("notifications", "messagingv2", BrokerCourier),
     ],
 )
 def test_a_name_gives_its_driver(kind: str, name: str, made: type) -> None:
-    assert type(drivers.load(kind, name)(conf.load([]))) is made
+    settings = conf.load([])
+    settings.set_override("transport_url", "rabbit://127.0.0.1:1/", "notifications")
+    assert type(drivers.load(kind, name)(settings)) is made
 
 
 @pytest.mark.parametrize("kind", drivers.KINDS)

@@ -30,6 +30,7 @@ def upgrade() -> None:
     _of_a_leg()
     _held()
     _of_a_copy()
+    _outbox()
     _flows()
     _atoms()
 
@@ -214,6 +215,23 @@ def _of_a_copy() -> None:
         _column("updated_at", TIME),
         sa.PrimaryKeyConstraint("migration_uuid", "name", name="pk_progress"),
     )
+
+
+def _outbox() -> None:
+    op.create_table(
+        "outbox",
+        _column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite")),
+        _column("migration_uuid", UUID),
+        _column("driver", WORD),
+        _column("message_id", UUID),
+        _column("message", JSON),
+        _column("attempts", NUMBER),
+        _column("created_at", TIME),
+        _column("due_at", TIME),
+        sa.PrimaryKeyConstraint("id", name="pk_outbox"),
+        sa.UniqueConstraint("message_id", "driver", name="uq_outbox_message_id"),
+    )
+    op.create_index("ix_outbox_queue", "outbox", ["migration_uuid", "driver", "id"])
 
 
 def _flows() -> None:

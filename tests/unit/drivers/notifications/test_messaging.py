@@ -1,18 +1,19 @@
-"""Notifications: told under Nova's names, without secrets, and never in the way of a migration."""
+"""oslo.messaging's drivers that need no broker, and what is refused of the one that needs it."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 
 import pytest
 
-from hostler.drivers.notifications import Notifications
+from hostler import conf
+from hostler.drivers.notifications import Courier, Notifier
 from hostler.drivers.notifications.fake import FakeNotifications, Sent
-from hostler.drivers.notifications.messaging import MessagingNotifications, sanitised
-from hostler.errors import BadConfiguration
-from hostler.objects import PowerState, ReceiverAddress
+from hostler.drivers.notifications.messaging import MessagingNotifications, broker_from_conf
+from hostler.errors import BadConfiguration, ServerUnreachable
+from lab.sockets import free_port
+from tests.unit.drivers.notifications.messages import message
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def test_an_event_reaches_the_log_as_json(log: pytest.LogCaptureFixture) -> None:
-    MessagingNotifications("kvm1").notify("compute.instance.resize.start", {"host": "kvm1"})
+    MessagingNotifications().notify(message("compute.instance.resize.start", host="kvm1"))
     (entry,) = log.records
     event = json.loads(entry.getMessage())
     assert entry.levelno == logging.INFO
@@ -33,68 +34,48 @@ def test_an_event_reaches_the_log_as_json(log: pytest.LogCaptureFixture) -> None
 
 
 def test_an_error_has_the_priority_of_one(log: pytest.LogCaptureFixture) -> None:
-    MessagingNotifications("kvm1").notify("compute.instance.resize.error", {}, error=True)
+    MessagingNotifications().notify(message("compute.instance.resize.error", priority="ERROR"))
     assert log.records[0].levelno == logging.ERROR
     assert json.loads(log.records[0].getMessage())["priority"] == "ERROR"
 
 
 def test_noop_says_nothing(log: pytest.LogCaptureFixture) -> None:
-    MessagingNotifications("kvm1", "noop").notify("compute.instance.resize.start", {})
+    MessagingNotifications("noop").notify(message("compute.instance.resize.start"))
     assert log.records == []
-
-
-def test_no_secret_gets_out() -> None:
-    address = ReceiverAddress(host="10.0.0.2", port=20900, username="m", key="c0ffee")
-    told = json.dumps(
-        sanitised(
-            {
-                "receiver": address,
-                "all": [{"password": "c0ffee"}, {"deep": {"auth_token": "c0ffee", "psk": "c0ffee"}}],
-                "xml": "<graphics passwd='c0ffee'/>",
-                "said": 'could not log in with {"password": "c0ffee"}',
-            }
-        )
-    )
-    assert "c0ffee" not in told
-    assert "10.0.0.2" in told
-
-
-def test_what_is_no_json_becomes_some() -> None:
-    when = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    payload = {
-        "state": PowerState.RUNNING,
-        "at": when,
-        "hosts": ("a", "b"),
-        "error": ValueError("no"),
-        1: None,
-    }
-    assert sanitised(payload) == {  # type: ignore[arg-type]
-        "state": "running",
-        "at": "2026-01-02T00:00:00+00:00",
-        "hosts": ["a", "b"],
-        "error": "no",
-        "1": None,
-    }
-
-
-def test_news_that_cannot_be_told_fail_nobody(log: pytest.LogCaptureFixture) -> None:
-    class Unspeakable:
-        def __str__(self) -> str:
-            raise RuntimeError("no words")
-
-    MessagingNotifications("kvm1").notify("compute.instance.resize.start", {"it": Unspeakable()})
-    assert log.records[-1].getMessage() == "notification compute.instance.resize.start was not sent"
 
 
 def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
     with pytest.raises(BadConfiguration, match="no driver is called 'pigeon'; there are: log, noop"):
-        MessagingNotifications("kvm1", "pigeon")
+        MessagingNotifications("pigeon")
+
+
+@pytest.mark.parametrize(
+    "url", [None, "", "fake://", "http://broker", "pigeon://broker", "rabbit:/", "rubbish"]
+)
+def test_what_is_no_address_of_a_broker_is_refused(url: str | None) -> None:
+    settings = conf.load(["/dev/null"])
+    settings.set_override("transport_url", url, "notifications")
+    with pytest.raises(BadConfiguration, match=r"^\[notifications\] transport_url: ") as refused:
+        broker_from_conf(settings)
+    assert "rabbit://" in refused.value.hint
+
+
+def test_a_broker_that_is_away_is_named_without_its_password() -> None:
+    port = free_port()
+    settings = conf.load(["/dev/null"])
+    settings.set_override("transport_url", f"rabbit://user:c0ffee@127.0.0.1:{port}/", "notifications")
+    courier = broker_from_conf(settings)
+    told: Courier = courier
+    with pytest.raises(ServerUnreachable, match=f"does not answer at 127.0.0.1:{port}: ") as error:
+        told.deliver(message("compute.instance.exists"))
+    assert "c0ffee" not in str(error.value)
+    courier.close()
 
 
 def test_the_fake_keeps_what_was_sent() -> None:
     fake = FakeNotifications()
-    told: Notifications = fake
-    told.notify("a", {"x": 1})
-    told.notify("b", {}, error=True)
+    told: Notifier = fake
+    told.notify(message("a", x=1))
+    told.notify(message("b", priority="ERROR"))
     assert fake.sent == [Sent("a", {"x": 1}, False), Sent("b", {}, True)]
     assert fake.event_types == ["a", "b"]
