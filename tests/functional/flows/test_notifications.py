@@ -172,7 +172,10 @@ def test_an_unconfirmed_server_tells_the_error(
     messages = told(log)
     for one in messages:
         validator.validate(one)
-    assert "compute.instance.resize.confirm.start" in [one["event_type"] for one in messages]
+    assert [line(one, "priority") for one in messages] == [
+        "kvm1 compute.instance.resize.confirm.start INFO",
+        "kvm1 compute.instance.resize.confirm.error ERROR",
+    ]
 
 
 def test_what_no_schema_allows_is_found(validator: Draft202012Validator) -> None:

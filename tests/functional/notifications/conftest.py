@@ -1,0 +1,23 @@
+"""A real RabbitMQ, up for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.rabbitmq import RabbitMQ
+
+
+@pytest.fixture(scope="package")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """The broker; each test takes an exchange of its own."""
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture
+def broker(rabbitmq: RabbitMQ) -> RabbitMQ:
+    """The broker, running whatever the test before has done to it."""
+    rabbitmq.start()
+    return rabbitmq
