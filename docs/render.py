@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: settings, errors and flows.
+"""Writes the pages that are made from the code: settings, errors, flows and notifications.
 
 Sphinx runs it (``conf.py``). By hand, ``python docs/render.py`` renews the picture in the README.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 
 from hostler import conf, errors, flows
+from hostler.drivers.notifications import schema
 from hostler.flows import graph
 
 DOCS = Path(__file__).resolve().parent
@@ -28,7 +30,13 @@ def write(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name in flows.FLOWS:
         (directory / f"{name}.svg").write_text(picture(name), encoding="utf-8")
-    for name, lines in (("flows", flow_page()), ("settings", settings_page()), ("errors", errors_page())):
+    pages = {
+        "flows": flow_page(),
+        "settings": settings_page(),
+        "errors": errors_page(),
+        "notifications": notifications_page(),
+    }
+    for name, lines in pages.items():
         (directory / f"{name}.inc").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -57,7 +65,8 @@ def settings_page() -> Iterator[str]:
 
 def _facts(option: cfg.Opt) -> str:
     default = option.sample_default if option.sample_default is not None else option.default
-    words = "no default" if default in (None, [], "") else f"default: ``{default}``"
+    default = ", ".join(default) if isinstance(default, list) else default
+    words = "no default" if default in (None, "") else f"default: ``{default}``"
     low, high = (getattr(option.type, bound, None) for bound in ("min", "max"))
     if low is not None:
         words += f"; at least {low}"
@@ -79,6 +88,29 @@ def errors_page() -> Iterator[str]:
                 f"``{leaf.__name__}``", _placeholders(sentence), _placeholders(leaf.hint_template)
             )
         yield ""
+
+
+def notifications_page() -> Iterator[str]:
+    """Give a section for the message, one for the events, and one for each payload, from their schemas."""
+    message = schema.read("notification")
+    yield from ("The message", "-----------", "", message["description"], "")
+    yield from _fields(message)
+    yield from ("The events", "----------", "", "In the order in which a migration tells them.", "")
+    yield from (".. list-table::", "   :header-rows: 1", "   :widths: 45 55", "")
+    yield from _row("Event", "Says")
+    for event in message["properties"]["event_type"]["oneOf"]:
+        yield from _row(f"``{event['const']}``", event["description"])
+    yield ""
+    for name in schema.NAMES[1:]:
+        payload = schema.read(name)
+        yield from (payload["title"], "-" * len(payload["title"]), "", payload["description"], "")
+        yield from _fields(payload)
+
+
+def _fields(described: dict[str, Any]) -> Iterator[str]:
+    for name, field in described["properties"].items():
+        optional = "" if name in described["required"] else " (may be missing)"
+        yield from (f"``{name}``{optional}", f"   {field['description']}", "")
 
 
 def _leaves(branch: type[errors.HostlerError]) -> Iterator[type[errors.HostlerError]]:

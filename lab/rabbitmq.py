@@ -30,7 +30,8 @@ class RabbitMQ:
         self.directory = directory
         self.port = free_port(ADDRESS)
         self._names_port = free_port(ADDRESS)
-        self._peers_port = free_port(ADDRESS)
+        # RabbitMQ looks whether it is free on every address before it takes it on one.
+        self._peers_port = free_port("0.0.0.0")
         self._broker = Daemon(directory / "pid.json")
         self._names = Daemon(directory / "epmd.json")
 
