@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 
 from lab.rabbitmq import RabbitMQ
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """kombu leaves the socket of a connection that broke to the garbage collector: it shall do so here."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="package")

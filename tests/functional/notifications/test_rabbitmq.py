@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import kombu
@@ -26,6 +27,8 @@ from tests.functional.jobboard import yard as yards
 from tests.functional.jobboard.yard import Yard
 from tests.support.world import World, step
 from tests.unit.drivers.notifications.messages import message
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 MIGRATED = [
     "compute.instance.exists",
@@ -79,6 +82,13 @@ class Listener:
 
             wait_until(came, f"{count} messages", timeout_s)
         return self.event_types
+
+
+@pytest.fixture
+def yard(tmp_path: Path, zookeeper_hosts: str) -> Iterator[Yard]:
+    """Two hosts whose drivers do nothing, for real workers."""
+    with Yard(tmp_path, zookeeper_hosts, f"sqlite:///{tmp_path}/records.db") as made:
+        yield made
 
 
 @pytest.fixture
@@ -176,7 +186,6 @@ def test_workers_deliver_whoever_told_it_and_go_on_without_a_broker(
 ) -> None:
     listener = Listener(broker, exchange)
     broker.kill()
-    yard.announce()
     for host, has in yard.drivers.items():
         conf = yard.new_conf(host)
         yard.drivers[host] = dataclasses.replace(has, notifications=configured(conf, broker, exchange))
