@@ -7,7 +7,7 @@ from oslo_config import cfg
 from hostler import drivers
 from hostler.drivers.files.local import LocalFiles
 from hostler.drivers.hypervisor import Hypervisor
-from hostler.drivers.notifications.news import News
+from hostler.drivers.notifications import news
 from hostler.errors import HostlerError
 from hostler.tasks.base import Drivers
 
@@ -17,6 +17,7 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     # The images come first: they say which cipher GnuTLS prefers before libvirt loads it.
     kinds = ("images", *(kind for kind in drivers.KINDS if kind not in ("images", "notifications")))
     made = {kind: drivers.load(kind, conf.drivers[kind])(conf) for kind in kinds}
+    told = news.from_conf(conf)
     hypervisor: Hypervisor = made["hypervisor"]
     receiver, sender, verifier = made["images"]
     files = LocalFiles(
@@ -31,9 +32,7 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
         volumes=made["volumes"],
         ports=made["ports"],
         claims=made["claims"],
-        notifications=News(
-            {name: drivers.load("notifications", name)(conf) for name in conf.drivers.notifications}
-        ),
+        notifications=told,
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from hostler.drivers.notifications import Message
 from hostler.drivers.notifications.news import News
@@ -30,6 +31,13 @@ LEASE_S = 60.0
 LOOK_S = 30.0
 #: Seconds that a worker which ends gives to what is still to be delivered.
 FLUSH_S = 5.0
+
+
+class Later(NamedTuple):
+    """An event that has to wait."""
+
+    pause_s: float
+    tried: bool  #: it was offered, and not taken
 
 
 class Postman:
@@ -58,7 +66,7 @@ class Postman:
             self._flush_until = time.monotonic() + flush_s
             self._stopping.set()
             self._news.queued.set()
-            thread.join(flush_s)
+            thread.join(flush_s + 1)
             if thread.is_alive():
                 LOG.warning("an event is still on its way; it will be sent again")
             else:
@@ -67,7 +75,9 @@ class Postman:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._news.queued.clear()
-            self._news.queued.wait(self._look())
+            pause_s = self._look()
+            if not self._stopping.is_set():  # else its call to wake may have been cleared away
+                self._news.queued.wait(pause_s)
         self._paused.clear()
         while time.monotonic() < self._flush_until and self._look() == 0:
             pass
@@ -95,20 +105,22 @@ class Postman:
         began = time.monotonic()
         with self._database.transaction() as session:
             taken = outbox.take(session, due, _in(LEASE_S))
-        done: list[int] = []
-        later: dict[int, tuple[float, bool]] = {}
-        for entry in taken:
-            if entry.driver in self._paused or time.monotonic() - began > LEASE_S / 2:
-                later[entry.id] = (0.0, False)
-            elif self._deliver_one(entry):
-                done.append(entry.id)
-            else:
-                later[entry.id] = (self._back_off_s(entry.attempts + 1), True)
+        ends = [(entry, self._end_of(entry, began)) for entry in taken]
         with self._database.transaction() as session:
-            outbox.remove(session, done)
-            for entry_id, (pause_s, tried) in later.items():
-                outbox.defer(session, entry_id, _in(pause_s), tried=tried)
+            for entry, end in ends:
+                if end is None:
+                    outbox.remove(session, entry)
+                else:
+                    outbox.defer(session, entry, _in(end.pause_s), tried=end.tried)
         return len(taken)
+
+    def _end_of(self, entry: OutboxEntry, began: float) -> Later | None:
+        """Deliver one event of a batch that was taken at *began*; None if it needs no further try."""
+        if entry.driver in self._paused or time.monotonic() - began > LEASE_S / 2:
+            return Later(0.0, tried=False)
+        if self._deliver_one(entry):
+            return None
+        return Later(self._back_off_s(entry.attempts + 1), tried=True)
 
     def _deliver_one(self, entry: OutboxEntry) -> bool:
         """Tell whether the event needs no further try; a driver that fails is left alone for a while."""
@@ -147,7 +159,7 @@ class Postman:
         pauses = [LOOK_S, *(until - time.monotonic() for until in self._paused.values())]
         if at is not None:
             pauses.append((at - now()).total_seconds())
-        return max(0.01, min(pauses))
+        return max(0.1, min(pauses))
 
     def _drop_old(self) -> None:
         """Give up what nobody took for too long: the outbox must not grow for ever."""
@@ -163,7 +175,8 @@ class Postman:
                 entry.driver,
             )
         with self._database.transaction() as session:
-            outbox.remove(session, [entry.id for entry in old])
+            for entry in old:
+                outbox.remove(session, entry)
 
 
 def _in(seconds: float) -> datetime.datetime:

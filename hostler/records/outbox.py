@@ -52,29 +52,31 @@ def take(session: Session, entries: Sequence[OutboxEntry], until: datetime.datet
 def _move(session: Session, entry: OutboxEntry, until: datetime.datetime) -> bool:
     moved = session.execute(
         update(OutboxEntry)
-        .where(OutboxEntry.id == entry.id, OutboxEntry.due_at == entry.due_at)
+        .where(_is(entry), OutboxEntry.due_at == entry.due_at)
         .values(due_at=until)
         .execution_options(synchronize_session=False)
     )
     return bool(moved.rowcount)  # type: ignore[attr-defined]
 
 
-def remove(session: Session, ids: Collection[int]) -> None:
-    """Forget rows that were delivered, or that nobody will take."""
-    if ids:
-        session.execute(
-            delete(OutboxEntry).where(OutboxEntry.id.in_(ids)).execution_options(synchronize_session=False)
-        )
+def remove(session: Session, entry: OutboxEntry) -> None:
+    """Forget a row that was delivered, or that nobody will take."""
+    session.execute(delete(OutboxEntry).where(_is(entry)).execution_options(synchronize_session=False))
 
 
-def defer(session: Session, entry_id: int, until: datetime.datetime, *, tried: bool) -> None:
+def defer(session: Session, entry: OutboxEntry, until: datetime.datetime, *, tried: bool) -> None:
     """Let a row wait; *tried*: it was offered and not taken."""
     session.execute(
         update(OutboxEntry)
-        .where(OutboxEntry.id == entry_id)
+        .where(_is(entry))
         .values(due_at=until, attempts=OutboxEntry.attempts + int(tried))
         .execution_options(synchronize_session=False)
     )
+
+
+def _is(entry: OutboxEntry) -> ColumnElement[bool]:
+    """The row, whoever reads it late: SQLite gives the id of a row that is gone to another."""
+    return (OutboxEntry.message_id == entry.message_id) & (OutboxEntry.driver == entry.driver)
 
 
 def older_than(session: Session, before: datetime.datetime, limit: int) -> list[OutboxEntry]:

@@ -7,6 +7,9 @@ import logging
 import threading
 from collections.abc import Mapping
 
+from oslo_config import cfg
+
+from hostler.drivers import load
 from hostler.drivers.notifications import Courier, Message, Notifier
 from hostler.drivers.notifications.plain import sanitised
 from hostler.records import outbox
@@ -45,3 +48,8 @@ class News:
         """Let go of the couriers' connections."""
         for courier in self.couriers.values():
             courier.close()
+
+
+def from_conf(conf: cfg.ConfigOpts) -> News:
+    """Make the drivers of the settings; a name that is none is :class:`~hostler.errors.BadConfiguration`."""
+    return News({name: load("notifications", name)(conf) for name in conf.drivers.notifications})

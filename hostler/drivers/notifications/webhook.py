@@ -36,6 +36,8 @@ class WebhookCourier:
         self, url: str, secret: bytes, *, timeout_s: float = 5.0, ca_file: str | None = None
     ) -> None:
         self.url = url
+        #: without the path, which may hold a token
+        self.address = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         self._secret = secret
         self._timeout_s = timeout_s
         self._session = requests.Session()
@@ -56,12 +58,12 @@ class WebhookCourier:
             ) as answer:
                 status = answer.status_code
         except requests.RequestException as error:
-            raise self._unreachable(str(error)) from error
+            raise self._unreachable(_cause(error)) from error
         if 200 <= status < 300:
             return
         said = f"it answered {status} {answer.reason or ''}".strip()
         if 400 <= status < 500 and status not in LATER:
-            raise NotificationRefused(where=self.url, event=message.event_type, reason=said)
+            raise NotificationRefused(where=self.address, event=message.event_type, reason=said)
         raise self._unreachable(said)
 
     def close(self) -> None:
@@ -80,7 +82,13 @@ class WebhookCourier:
         }
 
     def _unreachable(self, reason: str) -> ServerUnreachable:
-        return ServerUnreachable(what="the webhook", where=self.url, reason=reason)
+        return ServerUnreachable(what="the webhook", where=self.address, reason=reason)
+
+
+def _cause(error: requests.RequestException) -> str:
+    """Return what went wrong; urllib3 says it inside a sentence that shows the whole URL."""
+    wrapped = error.args[0] if error.args else error
+    return str(getattr(wrapped, "reason", None) or wrapped)
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:

@@ -18,6 +18,7 @@ from oslo_config import cfg
 
 from hostler import drivers
 from hostler.drivers.notifications.news import News
+from hostler.drivers.notifications.news import from_conf as news_from_conf
 from hostler.errors import ServerUnreachable
 from hostler.jobboard.postman import Postman
 from hostler.tasks.base import Leg
@@ -98,13 +99,12 @@ def exchange() -> str:
 
 
 def configured(conf: cfg.ConfigOpts, broker: RabbitMQ, exchange: str) -> News:
-    """Return the driver that the settings name, with oslo.messaging's own settings beside ours."""
+    """Return the drivers that the settings name, with oslo.messaging's own settings beside ours."""
     conf.set_override("notifications", ["messagingv2", "log"], "drivers")
     conf.set_override("transport_url", broker.url, "notifications")
-    made = {name: drivers.load("notifications", name)(conf) for name in conf.drivers.notifications}
+    drivers.load("notifications", "messagingv2")(conf)  # oslo.messaging's settings are known from here on
     conf.set_override("control_exchange", exchange)
-    made["messagingv2"] = drivers.load("notifications", "messagingv2")(conf)
-    return News(made)
+    return news_from_conf(conf)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_of_each_migration_the_oldest_comes_first(any_database: Database) -> Non
     first = heads(any_database)
     assert names(first) == ["a", "c"]
     with any_database.transaction() as session:
-        outbox.remove(session, [first[0].id])
+        outbox.remove(session, first[0])
     assert sorted(names(heads(any_database))) == ["b", "c"]
 
 
@@ -57,7 +57,7 @@ def test_each_driver_has_a_queue_of_its_own(any_database: Database) -> None:
     put(any_database, "m1", "b", "webhook", "messagingv2")
     (for_webhook,) = heads(any_database, "webhook")
     with any_database.transaction() as session:
-        outbox.remove(session, [for_webhook.id])
+        outbox.remove(session, for_webhook)
     assert names(heads(any_database, "webhook")) == ["b"]
     assert names(heads(any_database, "messagingv2")) == ["a"]
     assert heads(any_database, "another") == []
@@ -81,7 +81,7 @@ def test_what_is_taken_is_nobody_elses_until_the_lease_ends(any_database: Databa
     assert due is not None
     assert due > now() + MINUTE / 2
     with any_database.transaction() as session:
-        outbox.defer(session, seen[0].id, now(), tried=True)
+        outbox.defer(session, seen[0], now(), tried=True)
     assert [(entry.message["name"], entry.attempts) for entry in heads(any_database)] == [("a", 1)]
 
 
@@ -103,6 +103,18 @@ def test_of_two_senders_at_once_each_row_is_one_s(any_database: Database) -> Non
     for thread in threads:
         thread.join(30)
     assert sorted(taken) == [row.id for row in all_rows(any_database)]
+
+
+def test_a_sender_that_comes_late_removes_no_row_but_its_own(any_database: Database) -> None:
+    put(any_database, "m1", "a")
+    (late,) = heads(any_database)
+    with any_database.transaction() as session:
+        outbox.remove(session, late)
+    put(any_database, "m2", "b")  # on SQLite under the same number
+    with any_database.transaction() as session:
+        outbox.remove(session, late)
+        outbox.defer(session, late, now() + MINUTE, tried=True)
+    assert names(heads(any_database)) == ["b"]
 
 
 def test_what_is_old_is_found_whoever_should_have_carried_it(any_database: Database) -> None:

@@ -41,7 +41,7 @@ class Listener(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it is told."""
-        return f"http://127.0.0.1:{self.server_port}/hook"
+        return f"http://127.0.0.1:{self.server_port}/hook?token=c0ffee"
 
     def handle_error(self, *_: Any) -> None:
         """A client that does not trust it is no error of this test."""
@@ -98,7 +98,7 @@ def test_a_listener_can_prove_what_it_was_told(listener: Listener, courier: Cour
     told = message("compute.instance.resize.start", host="kvm1", display_name="wéb1")
     courier.deliver(told)
     ((path, headers, body),) = listener.got
-    assert path == "/hook"
+    assert path == "/hook?token=c0ffee"
     assert json.loads(body) == told.to_dict()
     assert headers["Content-Type"] == "application/json"
     assert headers["Hostler-Event"] == "compute.instance.resize.start"
@@ -113,8 +113,9 @@ def test_a_listener_can_prove_what_it_was_told(listener: Listener, courier: Cour
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 425, 429, 301, 307])
 def test_what_may_help_later_is_asked_for_again(listener: Listener, courier: Courier, status: int) -> None:
     listener.answer = status
-    with pytest.raises(ServerUnreachable, match=f"it answered {status}"):
+    with pytest.raises(ServerUnreachable, match=f"it answered {status}") as error:
         courier.deliver(message("a"))
+    assert "c0ffee" not in str(error.value)
     listener.answer = 200
     courier.deliver(message("a"))
 
@@ -145,9 +146,10 @@ def test_a_listener_that_does_not_answer_is_given_up_in_time(listener: Listener)
 
 
 def test_nobody_listens() -> None:
-    courier = WebhookCourier(f"http://127.0.0.1:{free_port()}/", SECRET)
-    with pytest.raises(ServerUnreachable, match="Connection refused"):
+    courier = WebhookCourier(f"http://127.0.0.1:{free_port()}/c0ffee", SECRET)
+    with pytest.raises(ServerUnreachable, match="Connection refused") as error:
         courier.deliver(message("a"))
+    assert "c0ffee" not in str(error.value)
     courier.close()
 
 
