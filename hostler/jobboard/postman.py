@@ -11,8 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
+
+from oslo_config import cfg
 
 from hostler.drivers.notifications import Message
 from hostler.drivers.notifications.news import News
@@ -177,6 +179,20 @@ class Postman:
         with self._database.transaction() as session:
             for entry in old:
                 outbox.remove(session, entry)
+
+
+def at_work(conf: cfg.ConfigOpts, database: Database, news: News) -> AbstractContextManager[None]:
+    """Deliver by the settings as long as the block runs; nothing is done where every driver tells at once."""
+    if not news.couriers:
+        return nullcontext()
+    options = conf.notifications
+    postman = Postman(
+        database,
+        news,
+        retry_interval_max_s=options.retry_interval_max,
+        keep_s=options.keep_hours * 3600,
+    )
+    return postman.at_work(min(FLUSH_S, conf.graceful_shutdown_timeout))
 
 
 def _in(seconds: float) -> datetime.datetime:

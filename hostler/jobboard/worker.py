@@ -28,13 +28,12 @@ from hostler.errors import (
     SessionLost,
     Unreachable,
 )
-from hostler.jobboard import debts, lock, reboot
+from hostler.jobboard import debts, lock, postman, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import UNDECIDED, Board
 from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
-from hostler.jobboard.postman import FLUSH_S, Postman
 from hostler.jobboard.presence import Presence
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.takeover import take_over
@@ -97,7 +96,7 @@ class Worker:
             self._take_host(stack)
             self._prepare_host()
             self._presence.announce(self._stopping)
-            self._deliver_news(stack)
+            stack.enter_context(postman.at_work(self.conf, self.database, self.drivers.notifications))
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
             stack.callback(pool.shutdown)
             LOG.info("worker of %s is ready: %s", self.host, self._board.path("boards", self.host))
@@ -126,18 +125,6 @@ class Worker:
             )
             holder.end()
             stack.enter_context(lock.held(self.conf.run_path, "worker"))
-
-    def _deliver_news(self, stack: ExitStack) -> None:
-        """Deliver events until the last leg has ended; none are put off where every driver tells at once."""
-        if self.drivers.notifications.couriers:
-            options = self.conf.notifications
-            postman = Postman(
-                self.database,
-                self.drivers.notifications,
-                retry_interval_max_s=options.retry_interval_max,
-                keep_s=options.keep_hours * 3600,
-            )
-            stack.enter_context(postman.at_work(min(FLUSH_S, self.conf.graceful_shutdown_timeout)))
 
     @contextmanager
     def _not_kept_by(self, client: KazooClient) -> Iterator[None]:

@@ -21,13 +21,15 @@ from hostler.drivers.files.local import LocalFiles
 from hostler.drivers.files.markers import NAME as MARKER
 from hostler.drivers.hypervisor.fake import FakeGuest
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
+from hostler.drivers.notifications.fake import FakeCourier
+from hostler.drivers.notifications.news import News
 from hostler.errors import ReceiverUnavailable
 from hostler.jobboard import debts, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.leg import End
 from hostler.jobboard.reconciler import Reconciler
 from hostler.objects import Domain
-from hostler.records.models import Instance, Migration
+from hostler.records.models import Instance, Migration, OutboxEntry
 from hostler.tasks.base import Drivers, Timeouts
 from tests.functional.reliability.points import OPERATOR, Points, Watched
 from tests.support import world as worlds
@@ -82,6 +84,9 @@ class Pictured(World):
             seen = facts.pop(f"records: {host}")
             facts |= {f"{host}: {name}": found for name, found in seen.items()}
         facts["records: wishes"] = self.board.wishes()
+        with self.database.reading() as session:
+            rows = session.scalars(select(OutboxEntry).order_by(OutboxEntry.id))
+            facts["records: outbox"] = [row.message["event_type"] for row in rows]
         facts["records: migration"] = row and (
             row.flow_name, row.phase, row.status, row.outcome, row.error, row.hint, row.cancel_reason
         )  # fmt: skip
@@ -123,6 +128,9 @@ class Stage(Pictured):
         super().__init__(base / "world", zookeeper_hosts, f"sqlite:///{base}/records.db")
         self.misdeeds: list[str] = []
         for host in self.hosts.values():
+            # A listener to whom nothing is delivered: what it would be told stays in the outbox.
+            news = News({"fake": host.notifications, "courier": FakeCourier()})
+            host.drivers = dataclasses.replace(host.drivers, notifications=news)
             host.hypervisor.on_boot = lambda domain, name=host.name: self._began(name, domain)
             self._new_process(host)
             self.conf_run(host).mkdir(parents=True)
