@@ -143,7 +143,8 @@ class Yard:
         self.zookeeper_hosts = zookeeper_hosts
         self.database_url = database_url
         self.root = f"/yard-{uuid.uuid4().hex[:8]}"
-        self.conf = self.new_conf("kvm1")
+        # Longer than any busy machine keeps it from saying that it lives; the workers' own are short.
+        self.conf = self.new_conf("kvm1", zookeeper__session_timeout=20.0)
         self.database = Database(database_url)
         self.database.upgrade()
         self.zookeeper = connect(self.conf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kazoo.client import KazooClient, KazooState
+from oslo_config import cfg
 from sqlalchemy import Connection, Engine, event
 
 from hostler import conf as settings
@@ -169,6 +172,28 @@ def stand_still_in_steps(stand: Standstill) -> None:
             setattr(kind, method, base._guarded(stand.around(method, real), method))
 
 
+def tell_session(errand: Errand) -> None:
+    """Leave number and password of the worker's session in a file: whoever knows both can end it."""
+    real = worker.connect
+
+    def connect(conf: cfg.ConfigOpts) -> KazooClient:
+        client = real(conf)
+
+        def told(_state: str) -> None:
+            if client.client_id is None:
+                return
+            number, password = client.client_id
+            draft = errand.directory / f"{errand.host}.session.new"
+            draft.write_text(json.dumps([number, password.hex()]))
+            draft.replace(errand.directory / f"{errand.host}.session")
+
+        client.add_listener(told)
+        told(KazooState.CONNECTED)
+        return client
+
+    worker.connect = connect
+
+
 def announce_copies(host: FakeHost, about: Callable[[], None]) -> None:
     """Give what receives and sends images its places, too."""
 
@@ -224,5 +249,6 @@ def work(errand: Errand) -> None:
     keep_audit(stand, ledger, errand.host)
     host = host_of(errand.directory, errand.host, ledger)
     announce_copies(host, ledger.about)
+    tell_session(errand)
     assembly.make_drivers = lambda _conf: host.drivers
     worker.run(conf)

@@ -72,7 +72,7 @@ def cut_off(theatre: Theatre, play: Play, place: Place, *, zookeeper: bool, data
         for cable in pulled:
             cable.pull()
         if zookeeper:
-            scene.wait_expired(place.host)
+            scene.expire(place.host)
         if taken_over:
             scene.wait_over()
         (scene.directory / "go").touch()

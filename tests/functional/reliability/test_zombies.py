@@ -37,7 +37,7 @@ def followed(theatre: Theatre, play: Play, place: Place) -> int:
     usual = theatre.undisturbed(play)
     with theatre.scene(play) as scene:
         frozen = freeze(scene, play, place)
-        scene.wait_expired(place.host)
+        scene.expire(place.host)
         scene.start(place.host, refused=play.refused)
         assert not frozen.is_alive(), "two workers of a host are alive"
         scene.wait_over()
@@ -49,7 +49,7 @@ def woken(theatre: Theatre, play: Play, place: Place) -> int:
     usual = theatre.undisturbed(play)
     with theatre.scene(play) as scene:
         frozen = freeze(scene, play, place)
-        scene.wait_expired(place.host)
+        scene.expire(place.host)
         os.kill(frozen.pid or 0, signal.SIGCONT)
         scene.wait_left()
         scene.wait_over()
