@@ -16,7 +16,8 @@ render.write(HERE / "generated")
 
 project = "hostler"
 version = release = __version__
-extensions = ["cliff.sphinxext"]
+extensions = ["cliff.sphinxext", "sphinx.ext.graphviz"]
+graphviz_output_format = "svg"
 exclude_patterns = ["_build", "generated"]
 html_theme = "furo"
 html_title = f"hostler {__version__}"

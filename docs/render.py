@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: settings, errors, flows and notifications.
+"""Writes the pages that are made from the code: settings, errors, flows, states and notifications.
 
 Sphinx runs it (``conf.py``). By hand, ``python docs/render.py`` renews the picture in the README.
 """
@@ -15,6 +15,7 @@ from oslo_config import cfg
 from hostler import conf, errors, flows
 from hostler.drivers.notifications import schema
 from hostler.flows import graph
+from hostler.records import states
 
 DOCS = Path(__file__).resolve().parent
 README_PICTURE = DOCS / "images" / "cold_migration.svg"
@@ -30,10 +31,13 @@ def write(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name in flows.FLOWS:
         (directory / f"{name}.svg").write_text(picture(name), encoding="utf-8")
+    for field, machine in states.MACHINES.items():
+        (directory / f"{field}.dot").write_text(states.to_dot(machine), encoding="utf-8")
     pages = {
         "flows": flow_page(),
         "settings": settings_page(),
         "errors": errors_page(),
+        "states": states_page(),
         "notifications": notifications_page(),
     }
     for name, lines in pages.items():
@@ -51,6 +55,22 @@ def flow_page() -> Iterator[str]:
             yield from _row(str(number), step.where, step.name, step.does, step.undo)
             if step.point_of_no_return:
                 yield from _row("", "", "**point of no return**", "", "nothing above is undone from here on")
+        yield ""
+
+
+def states_page() -> Iterator[str]:
+    """Give a section for each state machine: its picture, its transitions, and Nova's that it has not."""
+    for field, machine in states.MACHINES.items():
+        yield from (f".. _states-{field}:", "", field, "-" * len(field), "")
+        yield from (f".. graphviz:: /generated/{field}.dot", f"   :alt: the transitions of {field}", "")
+        yield from (".. list-table::", "   :header-rows: 1", "   :widths: 15 15 10 30 30", "")
+        yield from _row("From", "To", "", "By", "Unlike Nova")
+        for one in machine.transitions:
+            yield from _row(f"``{one.before}``", f"``{one.after}``", one.kind.value, one.by, one.note)
+        yield ""
+        left_out = [(what, why) for where, what, why in states.LEFT_OUT if where == field]
+        yield from ("Nova has, and hostler has not:", "")
+        yield from (f"* {what}: {why}" for what, why in left_out)
         yield ""
 
 

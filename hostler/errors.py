@@ -212,6 +212,12 @@ class UnexpectedVMStateError(Failed):
     template = "server {instance} is {actual}, not {expected}"
 
 
+class InvalidStateTransition(Failed):
+    """*field* may not go from *before* to *after*: :mod:`hostler.records.states` has no such transition."""
+
+    template = "the {field} of {what} is {before}, from which it cannot become {after}"
+
+
 class InstancePowerOffFailure(Failed):
     template = "server {instance} did not stop: {reason}"
 

@@ -147,13 +147,11 @@ class Adoption:
     def _write(self, row: Instance, changes: dict[str, Any]) -> bool:
         with self._database.transaction() as session:
             mine = self._mine(row.uuid, whatever_waits=set(changes) == {"power_state"})
-            written = _count(
-                session, update(Instance).where(*mine, Instance.vm_state == row.vm_state).values(**changes)
-            )
+            written = instances.change(session, *mine, Instance.vm_state == row.vm_state, **changes)
         if written:
             told = ", ".join(f"{field} {getattr(row, field)} -> {value}" for field, value in changes.items())
             LOG.info("server %s changed: %s", row.name, told)
-        return bool(written)
+        return written
 
     def _adopt(self, domain: DomainSummary | Domain) -> bool:
         row = Instance(

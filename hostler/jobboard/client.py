@@ -28,7 +28,7 @@ from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import fence, hosts, instances, moves
 from hostler.records.database import Database
 from hostler.records.hosts import Amounts
-from hostler.records.models import Instance, Migration, new_uuid, now
+from hostler.records.models import Instance, Migration, new_uuid
 
 Answer = TypeVar("Answer")
 
@@ -145,9 +145,7 @@ class Client:
                 if host not in workers:
                     raise HostUnavailable(host=host)
             store = self._facts_for_confirm(session, migration)
-            migration.flow_name, migration.phase, migration.status = "confirm_resize", "posting", "confirming"
-            migration.outcome = migration.error = migration.hint = migration.finished_at = None
-            migration.updated_at = now()
+            self._begin_again(session, migration, "confirming", "confirm_resize")
             write_flow(session, migration, store)
             fence.add_event(
                 session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}"
@@ -213,6 +211,23 @@ class Client:
     def _refuse_under_way(session: Session, instance: Instance) -> None:
         if other := instances.migration_under_way(session, instance.uuid):
             raise MigrationInProgress(server=instance.name, migration=other.uuid)
+
+    @staticmethod
+    def _begin_again(session: Session, migration: Migration, status: str, flow: str) -> None:
+        """Give a finished migration its next flow; of two that want to, one does."""
+        fresh: dict[str, Any] = dict.fromkeys(("outcome", "error", "hint", "finished_at"))
+        began = moves.save(
+            session,
+            migration.uuid,
+            expected_status=[migration.status],
+            status=status,
+            phase="posting",
+            flow_name=flow,
+            **fresh,
+        )
+        if not began:
+            raise MigrationInProgress(server=migration.instance_name, migration=migration.uuid)
+        session.refresh(migration)
 
     @staticmethod
     def _refuse_state(session: Session, instance: Instance, method: str) -> None:

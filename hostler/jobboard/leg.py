@@ -26,6 +26,7 @@ from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from hostler.records.models import Migration, now
+from hostler.records.states import STATUS
 from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
 
 LOG = logging.getLogger(__name__)
@@ -264,14 +265,19 @@ class MigrationLeg:
         outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
         ending: Mapping[str, Any] = flow.reverted
         current = moves.get(session, row.uuid)
-        changes = {"status": ending["status"]} if ending["status"] else {}
-        if current.cancel_reason is not None and ending["status"] == "error":
-            changes["status"] = "cancelled"
+        status = ending["status"] or current.status
+        if current.cancel_reason is not None and status == "error":
+            status = "cancelled"
+        if not STATUS.allows(current.status, status):
+            self.records.note(
+                session, "kept", f"its status {current.status} is not this flow's, and was left"
+            )
+            status = current.status
         error = failure.get("exception_str") or current.error
         if "hostler.errors.Cancelled" in failure.get("exc_type_names", []):
             error = f"it was cancelled: {current.cancel_reason}"
         moves.save(
-            session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), **changes
+            session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), status=status
         )
         if expected := ending["expected_task_state"]:
             self._let_go(session, row.instance_uuid, expected)

@@ -10,7 +10,7 @@ takes any job when it is back: what it holds of the server is then not started, 
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hostler.errors import HostlerError, InstanceInvalidState, Refused
@@ -18,7 +18,7 @@ from hostler.jobboard import turning
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
 from hostler.jobboard.posting import put_at
-from hostler.records import fence, moves
+from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.models import Claim, FlowRow, Instance, JournalEntry, Migration
 from hostler.tasks.base import MigrationFacts
@@ -96,17 +96,17 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
     flow_uuid = session.scalar(
         select(FlowRow.uuid).where(FlowRow.migration_uuid == row.uuid, FlowRow.name == "cold_migration")
     )
-    taken = session.execute(
-        update(Instance)
-        .where(
-            Instance.uuid == row.instance_uuid,
-            Instance.host == row.dest_compute,
-            Instance.task_state.is_(None),
-        )
-        .values(host=row.source_compute, vm_state=row.old_vm_state, task_state="resize_finish")
-        .execution_options(synchronize_session=False)
+    taken = instances.change(
+        session,
+        Instance.uuid == row.instance_uuid,
+        Instance.host == row.dest_compute,
+        Instance.task_state.is_(None),
+        mending=True,
+        host=row.source_compute,
+        vm_state=row.old_vm_state,
+        task_state="resize_finish",
     )
-    if taken.rowcount != 1:  # type: ignore[attr-defined]
+    if not taken:
         raise InstanceInvalidState(
             f"server {row.instance_name!r} is not as the hand-over left it",
             hint=f"hostler server show {row.instance_uuid}",
@@ -115,6 +115,7 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
     moves.save(
         session,
         row.uuid,
+        mending=True,
         flow_uuid=flow_uuid,
         flow_name="cold_migration",
         status="post-migrating",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import and_, false, or_, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
-from hostler.errors import AmbiguousName, InstanceNotFound, UnexpectedTaskStateError
+from hostler.errors import AmbiguousName, InstanceNotFound, InvalidStateTransition, UnexpectedTaskStateError
 from hostler.objects import PowerState
+from hostler.records import states
 from hostler.records.models import Instance, Migration, now
 
 #: Phases of a migration in which the server's record belongs to it.
@@ -52,25 +54,36 @@ def save(
     uuid: str,
     *,
     expected_task_state: Collection[str | None] | None = None,
+    mending: bool = False,
     **changes: Any,
 ) -> None:
     """Write *changes* if the server is in one of the expected task states (Nova's ``Instance.save``).
 
     :class:`~hostler.errors.UnexpectedTaskStateError` otherwise, and nothing is written. None as
     *expected_task_state* expects nothing; a collection may hold None, the state of a server that nobody works
-    on.
+    on. A transition that is not in :mod:`hostler.records.states` is
+    :class:`~hostler.errors.InvalidStateTransition`, whatever was expected.
     """
-    statement = update(Instance).where(Instance.uuid == uuid)
+    conditions = [Instance.uuid == uuid]
     if expected_task_state is not None:
-        named = [state for state in expected_task_state if state is not None]
-        nobody = Instance.task_state.is_(None) if None in expected_task_state else false()
-        statement = statement.where(or_(Instance.task_state.in_(named), nobody))
+        conditions.append(states.among(Instance.task_state, expected_task_state))
+    if change(session, *conditions, mending=mending, **changes):
+        return
+    row = get(session, uuid)
+    awaited = expected_task_state is None or row.task_state in expected_task_state
+    if awaited and (broken := states.refused(row, changes, mending=mending)):
+        field, before, after = broken
+        raise InvalidStateTransition(what=f"server {uuid}", field=field, before=before, after=after)
+    expected = " or ".join(str(state) for state in expected_task_state or ())
+    raise UnexpectedTaskStateError(instance=uuid, actual=row.task_state, expected=expected)
+
+
+def change(session: Session, *conditions: ColumnElement[bool], mending: bool = False, **changes: Any) -> bool:
+    """Write *changes* where the conditions hold and the table of states allows them; tell whether that was so."""
+    statement = update(Instance).where(*conditions, *states.may_become(Instance, changes, mending=mending))
     statement = statement.values(updated_at=now(), **changes)
-    saved = session.execute(statement.execution_options(synchronize_session=False))
-    if saved.rowcount != 1:  # type: ignore[attr-defined]
-        actual = get(session, uuid).task_state
-        expected = " or ".join(str(state) for state in expected_task_state or ())
-        raise UnexpectedTaskStateError(instance=uuid, actual=actual, expected=expected)
+    changed = session.execute(statement.execution_options(synchronize_session=False))
+    return bool(changed.rowcount)  # type: ignore[attr-defined]
 
 
 def migration_under_way(session: Session, uuid: str) -> Migration | None:

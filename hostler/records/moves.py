@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from hostler.errors import InstanceNotFound, MigrationNotFound
-from hostler.records import instances
+from hostler.errors import InstanceNotFound, InvalidStateTransition, MigrationNotFound
+from hostler.records import instances, states
 from hostler.records.models import AtomRow, Event, FlowRow, Migration, Progress, now
 
 #: Letters of a UUID that are enough to name a migration, if only one begins so.
 PREFIX_LENGTH = 4
 
 
-def get(session: Session, uuid: str) -> Migration:
-    """Return the migration of that uuid as the database has it now."""
-    found = session.get(Migration, uuid, populate_existing=True)
+def get(session: Session, uuid: str, *, hold: bool = False) -> Migration:
+    """Return the migration of that uuid as the database has it now; *hold* it until the transaction ends."""
+    found = session.get(Migration, uuid, populate_existing=True, with_for_update=hold)
     if found is None:
         raise MigrationNotFound(name=uuid)
     return found
@@ -56,15 +56,35 @@ def in_phase(session: Session, *phases: str) -> list[Migration]:
     return list(session.scalars(found))
 
 
-def save(session: Session, uuid: str, *, expected_status: Sequence[str] = (), **changes: Any) -> bool:
-    """Write *changes*, if the status is one of the expected ones; tell whether it was."""
-    statement = update(Migration).where(Migration.uuid == uuid)
+def save(
+    session: Session,
+    uuid: str,
+    *,
+    expected_status: Sequence[str] = (),
+    mending: bool = False,
+    **changes: Any,
+) -> bool:
+    """Write *changes*, if the status is one of the expected ones; tell whether it was.
+
+    A transition that is not in :mod:`hostler.records.states` is :class:`~hostler.errors.InvalidStateTransition`,
+    whatever was expected.
+    """
+    statement = update(Migration).where(
+        Migration.uuid == uuid, *states.may_become(Migration, changes, mending=mending)
+    )
     if expected_status:
         statement = statement.where(Migration.status.in_(expected_status))
     saved = session.execute(
         statement.values(updated_at=now(), **changes).execution_options(synchronize_session=False)
     )
-    return bool(saved.rowcount)  # type: ignore[attr-defined]
+    if saved.rowcount:  # type: ignore[attr-defined]
+        return True
+    row = session.get(Migration, uuid, populate_existing=True)
+    awaited = row is not None and (not expected_status or row.status in expected_status)
+    if awaited and (broken := states.refused(row, changes, mending=mending)):
+        field, before, after = broken
+        raise InvalidStateTransition(what=f"migration {uuid}", field=field, before=before, after=after)
+    return False
 
 
 def steps(session: Session, flow_uuid: str) -> list[AtomRow]:

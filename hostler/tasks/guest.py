@@ -69,7 +69,8 @@ class HandOver(HostTask):
         """Change the records if they are as this migration left them; asked again, see that it was done."""
         with leg.records.transaction() as session:
             instance = instances.get(session, leg.migration.instance)
-            migration = moves.get(session, leg.migration.uuid)
+            # Held: a wish to cancel that comes now waits, and finds the hand-over done.
+            migration = moves.get(session, leg.migration.uuid, hold=True)
             if _handed_over(instance, migration):
                 return
             self._refuse_unexpected(instance, migration)
@@ -81,7 +82,7 @@ class HandOver(HostTask):
                 vm_state="resized",
                 task_state=None,
             )
-            moves.save(session, migration.uuid, status="finished")
+            moves.save(session, migration.uuid, expected_status=["post-migrating"], status="finished")
             need = need_of(Inventory.from_dict(inventory))
             leg.drivers.claims.swap(
                 session, migration.uuid, migration.dest_compute, migration.source_compute, need

@@ -66,11 +66,8 @@ def _forget_journal(session: Session, finding: Finding) -> None:
 
 def _clear_task_state(session: Session, finding: Finding) -> None:
     _refuse_busy(session, finding, unconfirmed_too=False)
-    session.execute(
-        update(Instance)
-        .where(Instance.uuid == finding.instance, _nobody_at_work())
-        .values(task_state=None)
-        .execution_options(synchronize_session=False)
+    instances.change(
+        session, Instance.uuid == finding.instance, _nobody_at_work(), mending=True, task_state=None
     )
 
 

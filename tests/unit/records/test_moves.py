@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from hostler.errors import AmbiguousName, MigrationNotFound
+from hostler.errors import AmbiguousName, InvalidStateTransition, MigrationNotFound
 from hostler.records import moves
 from hostler.records.database import Database
 from hostler.records.fence import add_event
@@ -73,11 +73,24 @@ def test_a_name_of_two_servers_is_refused(database: Database, server: str) -> No
 
 def test_a_save_tells_whether_the_status_was_the_expected_one(database: Database, server: str) -> None:
     with database.transaction() as session:
-        assert not moves.save(session, FIRST, expected_status=["migrating"], status="finished")
-        assert moves.save(session, FIRST, expected_status=["reverted", "error"], status="error")
-        assert moves.save(session, FIRST, error="no")
-        assert moves.get(session, FIRST).status == "error"
+        assert not moves.save(session, SECOND, expected_status=["pre-migrating"], status="post-migrating")
+        assert moves.save(session, SECOND, expected_status=["migrating", "error"], status="post-migrating")
+        assert moves.save(session, SECOND, error="no")
+        assert moves.get(session, SECOND).status == "post-migrating"
         assert not moves.save(session, server, status="error")
+
+
+def test_a_status_is_never_entered_from_one_that_does_not_lead_there(database: Database, server: str) -> None:
+    for expected in ([], ["reverted"]):
+        with pytest.raises(InvalidStateTransition, match="is reverted, from which it cannot become finished"):
+            save(database, FIRST, expected, "finished")
+    with database.reading() as session:
+        assert moves.get(session, FIRST).status == "reverted"
+
+
+def save(database: Database, migration: str, expected: list[str], status: str) -> None:
+    with database.transaction() as session:
+        moves.save(session, migration, expected_status=expected, status=status)
 
 
 def test_migrations_of_a_phase_come_oldest_first(database: Database, server: str) -> None:
