@@ -140,6 +140,13 @@ class InstanceInvalidState(Refused):
     hint_template = "hostler server show {server}"
 
 
+class InstanceIsLocked(Refused):
+    """*who* has locked it, and why; *server*: its UUID, or a name that can be typed."""
+
+    template = "server {server!r} was locked by {who}: {reason}"
+    hint_template = "hostler server unlock {server}"
+
+
 class ComputeResourcesUnavailable(Refused):
     """The destination's claim failed. Amounts are in *unit*."""
 

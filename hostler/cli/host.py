@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hostler.cli.base import Lister, ShowOne
-from hostler.cli.text import stamp
+from hostler.cli.base import Command, Lister, ShowOne
+from hostler.cli.text import command, printable, stamp
+from hostler.cli.typed import storable
 from hostler.records import hosts
 from hostler.records.models import Host, Instance, Migration
 
@@ -45,6 +47,40 @@ class ShowHost(ShowOne):
             with client.database.reading() as session:
                 facts = _facts(session, hosts.get(session, parsed_args.host), workers, queue)
         return tuple(facts), tuple(facts.values())
+
+
+class DisableHost(Command):
+    """Let a host take no new servers. Those that it has, and those that have their place there, are left alone."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("host", metavar="HOST", help="Name of the host.")
+        parser.add_argument("--reason", required=True, type=storable, help="For whoever is refused: why.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Disable it; a reason that is there already is replaced."""
+        with self.app.client() as client, client.database.transaction() as session:
+            hosts.disable(session, parsed_args.host, who=getpass.getuser(), reason=parsed_args.reason)
+        enable = command("host", "enable", parsed_args.host)
+        self.print(f"host {printable(parsed_args.host)} takes no new servers\n  until: {enable}")
+
+
+class EnableHost(Command):
+    """Let a host take servers again."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("host", metavar="HOST", help="Name of the host.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Enable it."""
+        with self.app.client() as client, client.database.transaction() as session:
+            hosts.enable(session, parsed_args.host, who=getpass.getuser())
+        self.print(f"host {printable(parsed_args.host)} takes servers")
 
 
 def _servers(session: Session, name: str) -> int:
@@ -84,6 +120,8 @@ def _facts(
         "worker_since": worker.get("since"),
         "worker_version": worker.get("version", host.worker_version),
         "disabled_reason": host.disabled_reason,
+        "switched_by": host.switched_by,
+        "switched_at": stamp(host.switched_at),
         "address": host.address,
         "hypervisor_version": host.hypervisor_version,
         "servers": _servers(session, host.name),

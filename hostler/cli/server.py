@@ -34,10 +34,18 @@ class ListServers(Lister):
             if parsed_args.host is not None:
                 statement = statement.where(Instance.host == hosts.get(session, parsed_args.host).name)
             rows = [
-                (row.uuid, row.name, row.host, row.vm_state, row.task_state, row.power_state)
+                (
+                    row.uuid,
+                    row.name,
+                    row.host,
+                    row.vm_state,
+                    row.task_state,
+                    row.power_state,
+                    row.locked_reason,
+                )
                 for row in session.scalars(statement)
             ]
-        return ("UUID", "Name", "Host", "Status", "Task", "Power"), rows
+        return ("UUID", "Name", "Host", "Status", "Task", "Power", "Locked"), rows
 
 
 class ShowServer(ShowOne):
@@ -63,6 +71,9 @@ class ShowServer(ShowOne):
             "vcpus": server.vcpus,
             "memory_mb": server.memory_mb,
             "disk_bytes": server.disk_bytes,
+            "locked_reason": server.locked_reason,
+            "locked_by": server.locked_by,
+            "locked_at": stamp(server.locked_at),
             "migration_under_way": under_way.uuid if under_way else None,
             "migration_unconfirmed": unconfirmed.uuid if unconfirmed else None,
             "updated_at": stamp(server.updated_at),

@@ -209,6 +209,7 @@ class Client:
 
     @staticmethod
     def _refuse_under_way(session: Session, instance: Instance) -> None:
+        instances.refuse_locked(instance)  # here, so that no verb that begins something forgets it
         if other := instances.migration_under_way(session, instance.uuid):
             raise MigrationInProgress(server=instance.name, migration=other.uuid)
 

@@ -78,6 +78,21 @@ def report(
         session.execute(update(Host).where(Host.name == name).values(**facts))
 
 
+def disable(session: Session, name: str, *, who: str, reason: str) -> None:
+    """Let the host take no new servers; what has claimed its place there goes on."""
+    _switch(session, name, who, reason)
+
+
+def enable(session: Session, name: str, *, who: str) -> None:
+    """Let the host take servers again."""
+    _switch(session, name, who, None)
+
+
+def _switch(session: Session, name: str, who: str, reason: str | None) -> None:
+    switched = update(Host).where(Host.name == get(session, name).name)
+    session.execute(switched.values(disabled_reason=reason, switched_by=who, switched_at=now()))
+
+
 def capacity(host: Host) -> Amounts:
     """Return what servers may use of the host in all."""
     return Amounts(

@@ -9,7 +9,13 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from hostler.errors import AmbiguousName, InstanceNotFound, InvalidStateTransition, UnexpectedTaskStateError
+from hostler.errors import (
+    AmbiguousName,
+    InstanceIsLocked,
+    InstanceNotFound,
+    InvalidStateTransition,
+    UnexpectedTaskStateError,
+)
 from hostler.objects import PowerState
 from hostler.records import states
 from hostler.records.models import Instance, Migration, now
@@ -84,6 +90,29 @@ def change(session: Session, *conditions: ColumnElement[bool], mending: bool = F
     statement = statement.values(updated_at=now(), **changes)
     changed = session.execute(statement.execution_options(synchronize_session=False))
     return bool(changed.rowcount)  # type: ignore[attr-defined]
+
+
+def refuse_locked(instance: Instance) -> None:
+    """Refuse to begin anything that changes a locked server."""
+    if instance.locked_reason is not None:
+        server = instance.name if instance.name.isprintable() else instance.uuid
+        raise InstanceIsLocked(server=server, who=instance.locked_by, reason=instance.locked_reason)
+
+
+def lock(session: Session, name: str, *, who: str, reason: str) -> Instance:
+    """Let nobody begin to change the server of that name (Nova's lock); return it."""
+    return _set_lock(session, name, locked_reason=reason, locked_by=who, locked_at=now())
+
+
+def unlock(session: Session, name: str) -> Instance:
+    """Let the server of that name be changed again; return it."""
+    return _set_lock(session, name, locked_reason=None, locked_by=None, locked_at=None)
+
+
+def _set_lock(session: Session, name: str, **changes: Any) -> Instance:
+    found = find(session, name)
+    save(session, found.uuid, **changes)
+    return get(session, found.uuid)
 
 
 def migration_under_way(session: Session, uuid: str) -> Migration | None:

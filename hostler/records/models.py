@@ -75,7 +75,9 @@ class Host(Base):
     reserved_host_memory_mb: Mapped[int]
     hypervisor_version: Mapped[str]
     worker_version: Mapped[str]
-    disabled_reason: Mapped[str | None]  #: not None: takes no new servers
+    disabled_reason: Mapped[str | None] = mapped_column(Text)  #: not None: takes no new servers
+    switched_by: Mapped[str | None]  #: who disabled or enabled it last
+    switched_at: Mapped[datetime.datetime | None]
     #: raised by each claim and each drop: the compare-and-swap that lets one of two racing claims win
     claims_generation: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now)
@@ -111,6 +113,9 @@ class Instance(Base):
     #: what its images may take in all; 0 where never inspected
     disk_bytes: Mapped[int] = mapped_column(default=0)
     flavor_id: Mapped[str | None] = mapped_column(ForeignKey("flavors.id"))
+    locked_reason: Mapped[str | None] = mapped_column(Text)  #: not None: nothing that changes it is begun
+    locked_by: Mapped[str | None]
+    locked_at: Mapped[datetime.datetime | None]
     created_at: Mapped[datetime.datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
     launched_at: Mapped[datetime.datetime | None]

@@ -15,6 +15,7 @@ from hostler.errors import (
     HostDisabled,
     HostUnavailable,
     InstanceInvalidState,
+    InstanceIsLocked,
     InstanceNotFound,
     MigrationInProgress,
     MigrationPreCheckError,
@@ -31,6 +32,7 @@ REFUSALS = [
     UnableToMigrateToSelf(server="web1", host="kvm1"),
     HostUnavailable(host="kvm2"),
     HostDisabled(host="kvm2", reason="repair"),
+    InstanceIsLocked(server="web1", who="root", reason="under investigation"),
     MigrationInProgress(server="web1", migration=MIGRATION),
     InstanceInvalidState(server="web1", state="resized", method="migrate", allowed="active or stopped"),
     ComputeResourcesUnavailable(host="kvm2", resource="memory", need=4096, free=10, unit="MiB"),
@@ -53,6 +55,7 @@ def test_a_list_has_name_host_status_task_and_power(world: World, hostler: Hostl
             "Status": "active",
             "Task": "resize_migrating",
             "Power": "running",
+            "Locked": None,
         }
     ]
 
