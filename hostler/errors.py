@@ -147,6 +147,28 @@ class InstanceIsLocked(Refused):
     hint_template = "hostler server unlock {server}"
 
 
+class ProjectNotFound(Refused):
+    template = "no server and no quota belongs to a project {project!r}"
+    hint_template = "hostler quota list"
+
+
+class OverQuota(Refused):
+    """The project has not that much left. Amounts are in *unit*; *used* counts what migrations have reserved."""
+
+    template = (
+        "project {project!r} would exceed its quota of {resource}: {need} {unit} more needed, "
+        "{used} of {limit} used"
+    )
+    hint_template = "hostler quota show {project}"
+
+
+class QuotaBelowUse(Refused):
+    """The limit is less than what the project uses already. *over*: a sentence for each such resource."""
+
+    template = "project {project!r} uses more than that: {over}"
+    hint_template = "the same command with --force; until the project uses less, nothing of it may grow"
+
+
 class ComputeResourcesUnavailable(Refused):
     """The destination's claim failed. Amounts are in *unit*."""
 

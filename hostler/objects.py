@@ -142,6 +142,7 @@ class Domain(Record):
     #: sentences: what keeps this domain from being moved, whatever the destination
     obstacles: list[str] = field(default_factory=list)
     migration: str | None = None  #: the uuid in ``<hostler:migration>``: a domain that a migration made
+    project: str | None = None  #: the uuid in Nova's ``<nova:owner>``
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class DomainSummary(Record):
     memory_mb: int
     persistent: bool
     migration: str | None = None  #: as in :class:`Domain`
+    project: str | None = None  #: as in :class:`Domain`
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``hostler server lock|unlock``: what is recorded of a server and changes nothing on its host."""
+"""``hostler server lock|unlock|set``: what is recorded of a server and changes nothing on its host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import getpass
 from hostler.cli.base import Command
 from hostler.cli.text import command, printable
 from hostler.cli.typed import storable
-from hostler.records import instances
+from hostler.records import instances, quotas
 
 
 class LockServer(Command):
@@ -44,6 +44,22 @@ class UnlockServer(Command):
         with self.app.client() as client, client.database.transaction() as session:
             server = instances.unlock(session, parsed_args.server)
         self.print(f"server {printable(server.name)} is not locked")
+
+
+class SetServer(Command):
+    """Say to which project a server belongs: whose quota it counts against."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = _with_server(super().get_parser(prog_name))
+        parser.add_argument("--project", required=True, type=storable, help="Name of the project.")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Move it, if the project has that much left."""
+        with self.app.client() as client, client.database.transaction() as session:
+            server = quotas.move_server(session, parsed_args.server, parsed_args.project)
+        self.print(f"server {printable(server.name)} belongs to project {printable(server.project_id)}")
 
 
 def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

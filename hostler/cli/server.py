@@ -71,6 +71,7 @@ class ShowServer(ShowOne):
             "vcpus": server.vcpus,
             "memory_mb": server.memory_mb,
             "disk_bytes": server.disk_bytes,
+            "project": server.project_id,
             "locked_reason": server.locked_reason,
             "locked_by": server.locked_by,
             "locked_at": stamp(server.locked_at),

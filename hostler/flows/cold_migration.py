@@ -14,6 +14,7 @@ from hostler.tasks.images import CopyImages, OpenReceiver, VerifyImages
 from hostler.tasks.notify import Notify, NotifyUsageExists
 from hostler.tasks.ports import MigratePorts
 from hostler.tasks.power import PowerOff
+from hostler.tasks.quotas import ReserveQuota
 from hostler.tasks.states import EnterState
 from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
 
@@ -32,6 +33,7 @@ def cold_migration() -> linear_flow.Flow:
         NotifyUsageExists(),
         Notify("resize.prep.start", DEST),
         CheckDestination(),
+        ReserveQuota(),
         ClaimResources(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),

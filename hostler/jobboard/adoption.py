@@ -22,7 +22,7 @@ from hostler.errors import InstanceNotFound, ServerUnreachable
 from hostler.objects import Domain, DomainSummary, PowerState
 from hostler.records import hosts, instances
 from hostler.records.database import Database
-from hostler.records.models import Binding, Instance, Migration
+from hostler.records.models import DEFAULT_PROJECT, Binding, Instance, Migration
 
 LOG = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ class Adoption:
             power_state=str(domain.power_state),
             vcpus=domain.vcpus,
             memory_mb=domain.memory_mb,
+            project_id=domain.project or DEFAULT_PROJECT,
             **self._disk_facts(domain.uuid),
         )
         try:

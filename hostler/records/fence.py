@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from hostler.errors import Fenced, ServerUnreachable, Unreachable
 from hostler.records.database import Database
-from hostler.records.models import Event, Fence, JournalEntry, now
+from hostler.records.models import Event, Fence, JournalEntry, Reservation, now
 
 
 @contextmanager
@@ -164,5 +164,6 @@ def add_event(session: Session, migration: str, host: str, kind: str, text: str)
 
 
 def forget(session: Session, migration: str) -> None:
-    """Remove what only a migration under way needs."""
+    """Remove what only a migration under way, or its way back, needs."""
     session.execute(delete(JournalEntry).where(JournalEntry.migration_uuid == migration))
+    session.execute(delete(Reservation).where(Reservation.migration_uuid == migration))

@@ -37,6 +37,10 @@ def new_uuid() -> str:
     return str(uuid.uuid4())
 
 
+#: Of servers whose definition names no project.
+DEFAULT_PROJECT = "default"
+
+
 class Base(DeclarativeBase):
     """The declarative base; Alembic compares its metadata with the database."""
 
@@ -113,6 +117,8 @@ class Instance(Base):
     #: what its images may take in all; 0 where never inspected
     disk_bytes: Mapped[int] = mapped_column(default=0)
     flavor_id: Mapped[str | None] = mapped_column(ForeignKey("flavors.id"))
+    #: whose quota it counts against
+    project_id: Mapped[str] = mapped_column(default=DEFAULT_PROJECT, index=True)
     locked_reason: Mapped[str | None] = mapped_column(Text)  #: not None: nothing that changes it is begun
     locked_by: Mapped[str | None]
     locked_at: Mapped[datetime.datetime | None]
@@ -172,6 +178,43 @@ class Claim(Base):
     vcpus: Mapped[int]
     memory_mb: Mapped[int]
     disk_bytes: Mapped[int]
+
+
+class Project(Base):
+    """Whoever servers belong to, once a quota or a reservation was made for it."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    #: raised by whatever changes how much the project uses: what was just counted stays so until the commit
+    quota_generation: Mapped[int] = mapped_column(default=0)
+
+
+class Quota(Base):
+    """What a project may use in all; without a row there is no limit."""
+
+    __tablename__ = "quotas"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    resource: Mapped[str] = mapped_column(primary_key=True)  #: ``instances``, ``cores``, ``ram``, ``disk``
+    hard_limit: Mapped[int]  #: in MiB for ``ram``, in bytes for ``disk``
+
+
+class Reservation(Base):
+    """How much more (or less) a project will use once a migration is handed over.
+
+    Only what is more counts as used. Behind the hand-over: what the way back needs.
+    """
+
+    __tablename__ = "reservations"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(index=True)
+    instances: Mapped[int]
+    cores: Mapped[int]
+    ram: Mapped[int]  #: MiB
+    disk: Mapped[int]  #: bytes
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now)
 
 
 class Binding(Base):

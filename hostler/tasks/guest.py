@@ -18,7 +18,7 @@ from hostler.errors import (
     Park,
 )
 from hostler.objects import Inventory, PowerState, Snapshot
-from hostler.records import instances, moves
+from hostler.records import instances, moves, quotas
 from hostler.records.models import Instance, Migration
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.checks import need_of
@@ -83,6 +83,7 @@ class HandOver(HostTask):
                 task_state=None,
             )
             moves.save(session, migration.uuid, expected_status=["post-migrating"], status="finished")
+            quotas.commit(session, migration.uuid)
             need = need_of(Inventory.from_dict(inventory))
             leg.drivers.claims.swap(
                 session, migration.uuid, migration.dest_compute, migration.source_compute, need

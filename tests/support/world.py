@@ -35,7 +35,17 @@ from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import hosts
 from hostler.records.database import Database
-from hostler.records.models import Base, Binding, Claim, Debt, Instance, JournalEntry, Migration, Receiver
+from hostler.records.models import (
+    Base,
+    Binding,
+    Claim,
+    Debt,
+    Instance,
+    JournalEntry,
+    Migration,
+    Receiver,
+    Reservation,
+)
 from hostler.tasks.base import Drivers, HostTask, Timeouts
 
 INSTANCES = "/var/lib/libvirt/instances"
@@ -229,7 +239,7 @@ class World:
         """Return all that a migration could change, but for the history."""
         state: dict[str, Any] = {name: self.look_at(name) for name in self.hosts}
         with self.database.reading() as session:
-            for model in (Claim, Binding, Receiver, JournalEntry, Debt):
+            for model in (Claim, Reservation, Binding, Receiver, JournalEntry, Debt):
                 state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
             instances = session.scalars(select(Instance))
             state["instances"] = {

@@ -19,6 +19,11 @@ from hostler.objects import Disk, Domain, DomainSummary, Port, PowerState, Volum
 MARK_NAMESPACE = "https://hostler/xmlns/1"
 MARK_TAG = f"{{{MARK_NAMESPACE}}}migration"
 
+#: Nova's metadata, in whatever version (``.../1.0``, ``.../1.1``).
+NOVA_NAMESPACE = "{http://openstack.org/xmlns/libvirt/nova/"
+#: Letters of a project's name that the records have room for.
+MAX_PROJECT = 255
+
 #: Where libvirt keeps the state of emulated TPMs, one directory per domain UUID.
 TPM_STATE_BASE = "/var/lib/libvirt/swtpm"
 
@@ -72,6 +77,7 @@ def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domai
         boot_files=_boot_files(root),
         obstacles=obstacles.of_domain(root, resolve_volume),
         migration=mark_of(root),
+        project=project_of(root),
     )
 
 
@@ -86,12 +92,22 @@ def read_summary(xml: str, power_state: PowerState, persistent: bool) -> DomainS
         memory_mb=_memory_mb(root),
         persistent=persistent,
         migration=mark_of(root),
+        project=project_of(root),
     )
 
 
 def mark_of(root: Element) -> str | None:
     """Return the uuid in ``<hostler:migration>``, or None."""
     return (root.findtext(f"metadata/{MARK_TAG}") or "").strip() or None
+
+
+def project_of(root: Element) -> str | None:
+    """Return the uuid of the project that Nova has written into the metadata, or None."""
+    for project in root.findall("metadata/{*}instance/{*}owner/{*}project"):
+        uuid = project.get("uuid", "").strip()
+        if project.tag.startswith(NOVA_NAMESPACE) and 0 < len(uuid) <= MAX_PROJECT:
+            return uuid
+    return None
 
 
 def snapshot_is_external(xml: str) -> bool:

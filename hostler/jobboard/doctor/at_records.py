@@ -13,6 +13,7 @@ from hostler.jobboard.doctor.recorded import Recorded, Standing, whose
 def examine(recorded: Recorded, alive: Collection[str]) -> Iterator[Finding]:
     """Give everything in the records that nobody needs, or that waits. *alive*: hosts with a worker."""
     yield from _claims(recorded)
+    yield from _reservations(recorded)
     yield from _bindings(recorded)
     yield from _receivers(recorded)
     yield from _journals(recorded)
@@ -35,6 +36,21 @@ def _claims(recorded: Recorded) -> Iterator[Finding]:
             migration=fate.uuid,
             instance=fate.instance,
         )
+
+
+def _reservations(recorded: Recorded) -> Iterator[Finding]:
+    needed = (Standing.UNDER_WAY, Standing.UNCONFIRMED)
+    for row in recorded.reservations:
+        fate = recorded.fate(row.migration_uuid)
+        if fate.standing not in needed and not recorded.owed(row.migration_uuid):
+            yield fixable(
+                kind="reservation",
+                host="",
+                object=row.migration_uuid,
+                text=f"part of the quota of project {row.project_id} is reserved for {whose(fate)}",
+                migration=row.migration_uuid,
+                instance=fate.instance,
+            )
 
 
 def _bindings(recorded: Recorded) -> Iterator[Finding]:

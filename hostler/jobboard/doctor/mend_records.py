@@ -11,7 +11,7 @@ from sqlalchemy.sql import ColumnElement
 from hostler.errors import MigrationError
 from hostler.jobboard.doctor.findings import Finding
 from hostler.jobboard.doctor.recorded import Standing, standing_of
-from hostler.records import fence, instances
+from hostler.records import fence, instances, quotas
 from hostler.records.database import Database
 from hostler.records.models import Binding, Claim, Debt, Host, Instance, Migration, Receiver
 
@@ -43,6 +43,11 @@ def _drop_claim(session: Session, finding: Finding) -> None:
     session.execute(
         delete(Claim).where(Claim.migration_uuid == finding.migration, Claim.host == finding.host)
     )
+
+
+def _drop_reservation(session: Session, finding: Finding) -> None:
+    _refuse(session, finding, Standing.UNDER_WAY, Standing.UNCONFIRMED)
+    quotas.roll_back(session, finding.migration)
 
 
 def _settle_bindings(session: Session, finding: Finding) -> None:
@@ -89,6 +94,7 @@ def _nobody_at_work() -> ColumnElement[bool]:
 
 _MENDERS: dict[str, Callable[[Session, Finding], None]] = {
     "claim": _drop_claim,
+    "reservation": _drop_reservation,
     "binding": _settle_bindings,
     "receiver-record": _drop_receiver,
     "journal": _forget_journal,

@@ -25,6 +25,7 @@ from hostler.records.models import (
     JournalEntry,
     Migration,
     Receiver,
+    Reservation,
     now,
 )
 
@@ -73,6 +74,7 @@ class Recorded:
     migrations: dict[str, Fate] = field(default_factory=dict)
     servers: dict[str, Instance] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     receivers: list[Receiver] = field(default_factory=list)
     journals: list[str] = field(default_factory=list)  #: migrations with rows
@@ -127,6 +129,7 @@ def read(database: Database) -> Recorded:
             migrations={fate.uuid: fate for fate in _fates(session)},
             servers={row.uuid: row for row in session.scalars(select(Instance))},
             claims=list(session.scalars(select(Claim))),
+            reservations=list(session.scalars(select(Reservation))),
             bindings=list(session.scalars(select(Binding))),
             receivers=list(session.scalars(select(Receiver))),
             journals=sorted(session.scalars(select(JournalEntry.migration_uuid).distinct())),

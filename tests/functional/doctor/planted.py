@@ -18,7 +18,17 @@ from hostler.drivers.files.markers import Marker
 from hostler.errors import MigrationError
 from hostler.jobboard.jobs import Posting
 from hostler.objects import Export
-from hostler.records.models import Binding, Claim, Debt, Instance, JournalEntry, Migration, Receiver, now
+from hostler.records.models import (
+    Binding,
+    Claim,
+    Debt,
+    Instance,
+    JournalEntry,
+    Migration,
+    Receiver,
+    Reservation,
+    now,
+)
 from tests.support.world import INSTANCES, POOL, PORT_MAC, World, failing, step
 
 Plant = Callable[[World], list[str]]
@@ -417,6 +427,25 @@ def claim_of_the_destination_behind_the_hand_over(world: World) -> list[str]:
     number = world.migrate("web1").uuid
     claim_of(world, number, "kvm2")
     return ["kvm2", number]
+
+
+def reservation_of(world: World, number: str) -> None:
+    facts = {"instances": 0, "cores": 2, "ram": 512, "disk": 0}
+    add(world, Reservation(migration_uuid=number, project_id="red", **facts))
+
+
+@safe
+def reservation(world: World) -> list[str]:
+    number = recorded(world, "cancelled")
+    reservation_of(world, number)
+    return [number, "project red", "undone"]
+
+
+@safe
+def reservation_of_a_forgotten_migration(world: World) -> list[str]:
+    number = unknown()
+    reservation_of(world, number)
+    return [number, "project red", "do not know"]
 
 
 @safe

@@ -41,6 +41,7 @@ KINDS = [
     "autostart",
     "paused",
     "claim",
+    "reservation",
     "binding",
     "task-state",
     "debt",

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from sqlalchemy.orm import Session
+
 from hostler.errors import MigrationError
+from hostler.jobboard import client
 from hostler.jobboard.leg import MigrationLeg
+from hostler.jobboard.posting import write_flow
 from hostler.records import moves
+from hostler.records.models import Migration
+from hostler.records.quotas import Usage
 from tests.functional.reliability.stage import Stage
 from tests.support.world import step
 
@@ -66,9 +72,21 @@ def retry_parked(stage: Stage) -> None:
 
 
 @contextmanager
-def refused_at_the_end(_stage: Stage) -> Iterator[None]:
+def growing(_stage: Stage) -> Iterator[None]:
+    """What is asked for changes what the project uses, as a resize does: more of this, less of that."""
+    delta = Usage(cores=1, ram=-16).to_dict()
+
+    def written(session: Session, migration: Migration, store: dict[str, Any]) -> None:
+        write_flow(session, migration, store | {"quota_delta": delta})
+
+    with mock.patch.object(client, "write_flow", written):
+        yield
+
+
+@contextmanager
+def refused_at_the_end(stage: Stage) -> Iterator[None]:
     """The hand-over is refused, whoever asks for it and how often."""
-    with always_failing("HandOver", "execute"):
+    with always_failing("HandOver", "execute"), growing(stage):
         yield
 
 
@@ -137,7 +155,7 @@ SCENARIOS = [
     scenario
     for layout in ("dir", "flat")
     for scenario in (
-        Scenario("cold_migration", move, layout),
+        Scenario("cold_migration", move, layout, circumstances=growing),
         Scenario("confirm_resize", confirm, layout, resized=True),
         Scenario("refused_at_the_end", move, layout, circumstances=refused_at_the_end),
         Scenario("cancelled_in_the_middle", move, layout, circumstances=cancelled_in_the_middle),

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from hostler.errors import InstanceNotFound, ServerUnreachable
 from hostler.jobboard.adoption import Adoption
 from hostler.objects import Domain, DomainSummary, PowerState
+from hostler.records import quotas
 from hostler.records.database import Database
 from hostler.records.models import Binding, Instance
 from tests.records_made import make_host, make_instance, make_migration
@@ -78,6 +79,19 @@ def record(database: Database, uuid: str = WEB1) -> Instance | None:
 def facts(database: Database, uuid: str = WEB1) -> tuple[str, str, str, str] | None:
     row = record(database, uuid)
     return (row.name, row.host, row.vm_state, row.power_state) if row else None
+
+
+def test_a_server_belongs_to_the_project_that_its_definition_names(
+    database: Database, adoption: Adoption, hypervisor: StubHypervisor
+) -> None:
+    hypervisor.has(WEB1, project="red")
+    hypervisor.has(WEB2, "web2")
+    adoption.run()
+    assert [row.project_id for uuid in (WEB1, WEB2) if (row := record(database, uuid))] == ["red", "default"]
+    with database.transaction() as session:
+        quotas.move_server(session, WEB1, "blue")
+    adoption.run()
+    assert (row := record(database, WEB1)) and row.project_id == "blue", "an operator's word stays"
 
 
 def make(database: Database, **changes: Any) -> None:

@@ -29,6 +29,7 @@ def upgrade() -> None:
     _migrations()
     _of_a_leg()
     _held()
+    _quotas()
     _of_a_copy()
     _outbox()
     _flows()
@@ -94,6 +95,7 @@ def _instances() -> None:
         _column("memory_mb", NUMBER),
         _column("disk_bytes", NUMBER),
         _optional("flavor_id", WORD),
+        _column("project_id", WORD),
         _optional("locked_reason", sa.Text()),
         _optional("locked_by", WORD),
         _optional("locked_at", TIME),
@@ -106,6 +108,7 @@ def _instances() -> None:
     )
     op.create_index("ix_instances_name", "instances", ["name"])
     op.create_index("ix_instances_host", "instances", ["host"])
+    op.create_index("ix_instances_project_id", "instances", ["project_id"])
 
 
 def _migrations() -> None:
@@ -199,6 +202,35 @@ def _held() -> None:
         _optional("migration_uuid", UUID),
         sa.PrimaryKeyConstraint("instance_uuid", "port", "host", name="pk_bindings"),
     )
+
+
+def _quotas() -> None:
+    op.create_table(
+        "projects",
+        _column("id", WORD),
+        _column("quota_generation", NUMBER),
+        sa.PrimaryKeyConstraint("id", name="pk_projects"),
+    )
+    op.create_table(
+        "quotas",
+        _column("project_id", WORD),
+        _column("resource", WORD),
+        _column("hard_limit", NUMBER),
+        sa.PrimaryKeyConstraint("project_id", "resource", name="pk_quotas"),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_quotas_project_id"),
+    )
+    op.create_table(
+        "reservations",
+        _column("migration_uuid", UUID),
+        _column("project_id", WORD),
+        _column("instances", NUMBER),
+        _column("cores", NUMBER),
+        _column("ram", NUMBER),
+        _column("disk", NUMBER),
+        _column("created_at", TIME),
+        sa.PrimaryKeyConstraint("migration_uuid", name="pk_reservations"),
+    )
+    op.create_index("ix_reservations_project_id", "reservations", ["project_id"])
 
 
 def _of_a_copy() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from hostler import errors
 from hostler.drivers.hypervisor import domain_edit, domain_xml
+from hostler.objects import PowerState
 
 from .conftest import disk_xml
 from .conftest import domain_xml as make
@@ -208,6 +209,28 @@ def test_hostile_xml_is_refused_and_nothing_is_expanded(hostile: str) -> None:
     for read in (domain_xml.read_domain, lambda xml: domain_edit.mark(xml, None)):
         with pytest.raises(errors.MigrationError, match="cannot be read"):
             read(hostile)
+
+
+NOVA = """<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/{version}'>
+  <nova:owner><nova:user uuid='u1'>admin</nova:user><nova:project uuid='{project}'>demo</nova:project></nova:owner>
+</nova:instance>"""
+
+
+@pytest.mark.parametrize(
+    ("metadata", "project"),
+    [
+        (NOVA.format(version="1.1", project="7f3a"), "7f3a"),
+        (NOVA.format(version="1.0", project=" 7f3a "), "7f3a"),
+        (NOVA.format(version="1.1", project=""), None),
+        (NOVA.format(version="1.1", project="x" * 256), None),
+        (NOVA.format(version="1.1", project="7f3a").replace("openstack.org", "example.org"), None),
+        ("", None),
+    ],
+)
+def test_the_project_is_the_one_that_nova_has_written(metadata: str, project: str | None) -> None:
+    xml = make("web1", UUID, metadata=f"<metadata>{metadata}</metadata>")
+    assert domain_xml.read_domain(xml).project == project
+    assert domain_xml.read_summary(xml, PowerState.RUNNING, True).project == project
 
 
 def test_our_mark_comes_and_goes_and_the_rest_stays_as_it_was() -> None:
