@@ -16,6 +16,9 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 SOURCE = "source"
 DEST = "dest"
 
+#: Kinds of interface whose source is something of the host.
+PLUGGED = ("network", "bridge", "direct")
+
 
 class PowerState(enum.StrEnum):
     """Nova's power states, as far as libvirt tells them apart."""
@@ -115,6 +118,18 @@ class Snapshot(Record):
 
 
 @dataclass(frozen=True)
+class Requirements(Record):
+    """What a server asks of a host, as far as hosts are told apart by it. Empty or None: it asks for nothing."""
+
+    arch: str = ""
+    virt_type: str = ""  #: ``kvm`` or ``qemu``
+    machine: str = ""  #: as defined: ``pc-i440fx-7.2``
+    cpu_mode: str | None = None  #: ``host-passthrough``, ``host-model``, ``custom``, ...
+    cpu_model: str | None = None  #: the named model that the host must be able to give it whole
+    sources: list[str] = field(default_factory=list)  #: what its interfaces are plugged into: ``bridge:br0``
+
+
+@dataclass(frozen=True)
 class Domain(Record):
     """A libvirt domain, as defined (its inactive configuration, with secrets)."""
 
@@ -143,6 +158,7 @@ class Domain(Record):
     obstacles: list[str] = field(default_factory=list)
     migration: str | None = None  #: the uuid in ``<hostler:migration>``: a domain that a migration made
     project: str | None = None  #: the uuid in Nova's ``<nova:owner>``
+    requirements: Requirements = field(default_factory=Requirements)
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,7 @@ class DomainSummary(Record):
     persistent: bool
     migration: str | None = None  #: as in :class:`Domain`
     project: str | None = None  #: as in :class:`Domain`
+    requirements: Requirements = field(default_factory=Requirements)
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,28 @@ class HostResources(Record):
     memory_mb: int
     local_disk_bytes: int  #: size of the file system under ``instances_path``
     hypervisor_version: str
+
+
+@dataclass(frozen=True)
+class GuestKind(Record):
+    """One kind of guest that a host can run."""
+
+    arch: str
+    virt_type: str  #: ``kvm`` or ``qemu``
+    machines: list[str] = field(default_factory=list)  #: names and aliases
+    cpu_modes: list[str] = field(default_factory=list)  #: empty: not known
+    unusable_cpus: list[str] = field(
+        default_factory=list
+    )  #: named models that the host's CPU is not enough for
+
+
+@dataclass(frozen=True)
+class HostCapabilities(Record):
+    """What a host's worker says of it, so that one can be chosen without asking it."""
+
+    guests: list[GuestKind] = field(default_factory=list)
+    #: what an arriving server's interfaces can be plugged into, by the names that they ask for: ``bridge:br0``
+    sources: list[str] = field(default_factory=list)
 
 
 # -- what moves -------------------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ def _facts(
         "switched_at": stamp(host.switched_at),
         "address": host.address,
         "hypervisor_version": host.hypervisor_version,
+        "connects": " ".join((host.capabilities or {}).get("sources", ())),
         "servers": _servers(session, host.name),
         "migrations": " ".join(session.scalars(moving)),
         "queue": " ".join(queue.get(host.name, ())),

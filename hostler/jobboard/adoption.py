@@ -136,6 +136,7 @@ class Adoption:
         facts: dict[str, Any] = {"power_state": str(domain.power_state)}
         if not power_only:
             facts |= {"name": domain.name, "vcpus": domain.vcpus, "memory_mb": domain.memory_mb}
+            facts["requirements"] = domain.requirements.to_dict()
             facts |= self._disk_facts(domain.uuid)
             if row.vm_state in FOLLOWS_POWER:
                 facts["vm_state"] = instances.vm_state_of(domain.power_state)
@@ -163,6 +164,7 @@ class Adoption:
             vcpus=domain.vcpus,
             memory_mb=domain.memory_mb,
             project_id=domain.project or DEFAULT_PROJECT,
+            requirements=domain.requirements.to_dict(),
             **self._disk_facts(domain.uuid),
         )
         try:

@@ -16,7 +16,6 @@ from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException
 from oslo_config import cfg
 
-from hostler import __version__
 from hostler.drivers.images.state import private_directory
 from hostler.drivers.processes import Process
 from hostler.errors import (
@@ -36,12 +35,13 @@ from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.presence import Presence
 from hostler.jobboard.reconciler import Reconciler
+from hostler.jobboard.report import HostReport
 from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
-from hostler.records import hosts
 from hostler.records.database import Database
 from hostler.records.models import Migration
+from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, Timeouts
 from hostler.tasks.domain import MIGRATIONS
 
@@ -71,7 +71,9 @@ class Worker:
         self._board: Board
         self._presence: Presence
         self._surgery: Surgery
+        self._report: HostReport
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
+        self._scheduler = Scheduler.from_conf(conf)
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -151,18 +153,8 @@ class Worker:
     def _prepare_host(self) -> None:
         private_directory(Path(self.conf.state_path, MIGRATIONS))
         self.database.check()
-        with self.database.transaction() as session:
-            hosts.report(
-                session,
-                self.host,
-                address=self.conf.migration_inbound_addr or self.conf.my_ip,
-                resources=self.drivers.hypervisor.resources(),
-                worker_version=__version__,
-                cpu_allocation_ratio=self.conf.cpu_allocation_ratio,
-                ram_allocation_ratio=self.conf.ram_allocation_ratio,
-                disk_allocation_ratio=self.conf.disk_allocation_ratio,
-                reserved_host_memory_mb=self.conf.reserved_host_memory_mb,
-            )
+        self._report = HostReport(self.conf, self.database, self.drivers)
+        self._report.renew()
         self._pay_debts()
         try:
             for migration in self.drivers.receiver.restore():
@@ -185,7 +177,7 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    for duty in (self._pay_debts, reconciler.run, self._adoption.run):
+                    for duty in (self._pay_debts, reconciler.run, self._adoption.run, self._report.renew):
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
@@ -302,6 +294,7 @@ class Worker:
             self.conf.state_path,
             tether,
             self._presence.is_dead,
+            self._scheduler,
         )
         return leg.run()
 

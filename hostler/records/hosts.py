@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hostler.errors import ComputeHostNotFound, ComputeResourcesUnavailable, HostDisabled
-from hostler.objects import HostResources
+from hostler.objects import HostCapabilities, HostResources
 from hostler.records.models import Claim, Host, Instance, now
 
 GIB = 1 << 30
@@ -53,13 +54,17 @@ def report(
     address: str,
     resources: HostResources,
     worker_version: str,
+    capabilities: HostCapabilities | None = None,
     cpu_allocation_ratio: float,
     ram_allocation_ratio: float,
     disk_allocation_ratio: float,
     reserved_host_memory_mb: int,
 ) -> None:
-    """Make or renew the record of a host, as its worker sees it."""
-    facts = {
+    """Make or renew the record of a host, as its worker sees it.
+
+    *capabilities*: None leaves what is on record.
+    """
+    facts: dict[str, Any] = {
         "address": address,
         "vcpus": resources.vcpus,
         "memory_mb": resources.memory_mb,
@@ -72,6 +77,8 @@ def report(
         "reserved_host_memory_mb": reserved_host_memory_mb,
         "updated_at": now(),
     }
+    if capabilities is not None:
+        facts["capabilities"] = capabilities.to_dict()
     if session.get(Host, name) is None:
         session.add(Host(name=name, claims_generation=0, **facts))
     else:
@@ -121,19 +128,44 @@ def used(session: Session, name: str, *, except_migration: str | None = None) ->
     return Amounts(*map(int, by_servers)) + Amounts(*map(int, by_claims))
 
 
+def used_everywhere(session: Session) -> dict[str, Amounts]:
+    """Return :func:`used` of every host that has a server or a claim, in two queries."""
+    found: dict[str, Amounts] = {}
+    for kind in (Instance, Claim):
+        sums = (func.sum(kind.vcpus), func.sum(kind.memory_mb), func.sum(kind.disk_bytes))
+        for host, *amounts in session.execute(select(kind.host, *sums).group_by(kind.host)):
+            found[host] = found.get(host, Amounts(0, 0, 0)) + Amounts(*map(int, amounts))
+    return found
+
+
 def check_room(session: Session, host: Host, need: Amounts, *, except_migration: str | None = None) -> None:
     """Refuse what the host has not left; nobody is refused for what he does not need."""
     if host.disabled_reason is not None:
         raise HostDisabled(host=host.name, reason=host.disabled_reason)
     free = capacity(host) - used(session, host.name, except_migration=except_migration)
-    shortages = [
+    for short in shortages(need, free):
+        raise ComputeResourcesUnavailable(host=host.name, **vars(short))
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """What a host has not enough of. Amounts are in *unit*."""
+
+    resource: str
+    need: int
+    free: int
+    unit: str
+
+
+def shortages(need: Amounts, free: Amounts) -> list[Shortage]:
+    """Return what is missing; nothing is where nothing is needed."""
+    compared = [
         ("virtual CPUs", need.vcpus, free.vcpus, 1, "vCPUs"),
         ("memory", need.memory_mb, free.memory_mb, 1, "MiB"),
         ("disk", need.disk_bytes, free.disk_bytes, GIB, "GiB"),
     ]
-    for resource, wanted, left, size, unit in shortages:
-        left = max(left, 0)
-        if wanted > left:
-            raise ComputeResourcesUnavailable(
-                host=host.name, resource=resource, need=-(-wanted // size), free=left // size, unit=unit
-            )
+    return [
+        Shortage(resource, -(-wanted // size), max(left, 0) // size, unit)
+        for resource, wanted, left, size, unit in compared
+        if wanted > max(left, 0)
+    ]

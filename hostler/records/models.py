@@ -82,6 +82,7 @@ class Host(Base):
     disabled_reason: Mapped[str | None] = mapped_column(Text)  #: not None: takes no new servers
     switched_by: Mapped[str | None]  #: who disabled or enabled it last
     switched_at: Mapped[datetime.datetime | None]
+    capabilities: Mapped[dict[str, Any] | None]  #: :class:`hostler.objects.HostCapabilities`
     #: raised by each claim and each drop: the compare-and-swap that lets one of two racing claims win
     claims_generation: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now)
@@ -122,6 +123,8 @@ class Instance(Base):
     locked_reason: Mapped[str | None] = mapped_column(Text)  #: not None: nothing that changes it is begun
     locked_by: Mapped[str | None]
     locked_at: Mapped[datetime.datetime | None]
+    #: :class:`hostler.objects.Requirements`; empty where never looked at
+    requirements: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime.datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
     launched_at: Mapped[datetime.datetime | None]
@@ -154,9 +157,34 @@ class Migration(Base):
     #: the host that an operator has given up: its steps are its debts
     down_host: Mapped[str | None]
     report: Mapped[dict[str, Any] | None]  #: what a dry run found
+    #: hosts that were tried before, and why not again; None: the operator named the host, and it alone is tried
+    excluded: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(default=1)  #: of how many hosts this is
+    retry_of: Mapped[str | None] = mapped_column(String(36), index=True)  #: the attempt before
     created_at: Mapped[datetime.datetime] = mapped_column(default=now, index=True)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
     finished_at: Mapped[datetime.datetime | None]
+
+
+class ServerGroup(Base):
+    """Servers that belong together, or apart."""
+
+    __tablename__ = "server_groups"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str]  #: one of :data:`hostler.records.groups.POLICIES`
+    created_at: Mapped[datetime.datetime] = mapped_column(default=now)
+
+
+class GroupMember(Base):
+    """A server of a group; it is in no other."""
+
+    __tablename__ = "server_group_members"
+
+    instance_uuid: Mapped[str] = mapped_column(
+        String(36), ForeignKey("instances.uuid", ondelete="CASCADE"), primary_key=True
+    )
+    group_name: Mapped[str] = mapped_column(ForeignKey("server_groups.name", ondelete="CASCADE"), index=True)
 
 
 class Fence(Base):

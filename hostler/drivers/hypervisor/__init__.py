@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
+from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
 
 #: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the
 #: empty string when events may have been missed: look at every domain again.
@@ -22,6 +22,9 @@ class Hypervisor(Protocol):
 
     def resources(self) -> HostResources:
         """Return what the host has in all."""
+
+    def guest_kinds(self) -> list[GuestKind]:
+        """Return the kinds of guest that the host can run; empty if that is not known."""
 
     def list_domains(self) -> list[DomainSummary]:
         """Return every domain, persistent and transient."""

@@ -13,7 +13,7 @@ from defusedxml import DefusedXmlException
 
 from hostler import errors
 from hostler.drivers.hypervisor import obstacles
-from hostler.objects import Disk, Domain, DomainSummary, Port, PowerState, Volume
+from hostler.objects import PLUGGED, Disk, Domain, DomainSummary, Port, PowerState, Requirements, Volume
 
 #: The namespace of the element that marks what a migration made.
 MARK_NAMESPACE = "https://hostler/xmlns/1"
@@ -78,6 +78,7 @@ def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domai
         obstacles=obstacles.of_domain(root, resolve_volume),
         migration=mark_of(root),
         project=project_of(root),
+        requirements=requirements_of(root),
     )
 
 
@@ -93,7 +94,35 @@ def read_summary(xml: str, power_state: PowerState, persistent: bool) -> DomainS
         persistent=persistent,
         migration=mark_of(root),
         project=project_of(root),
+        requirements=requirements_of(root),
     )
+
+
+def requirements_of(root: Element) -> Requirements:
+    """Return what the domain asks of a host, as far as hosts are told apart by it."""
+    kind, (mode, model) = root.find("os/type"), _cpu(root)
+    sources = (f"{port.kind}:{port.source}" for port in _ports(root) if port.kind in PLUGGED and port.source)
+    return Requirements(
+        arch=kind.get("arch", "") if kind is not None else "",
+        virt_type=root.get("type", ""),
+        machine=kind.get("machine", "") if kind is not None else "",
+        cpu_mode=mode,
+        cpu_model=model,
+        sources=list(dict.fromkeys(sources)),
+    )
+
+
+def _cpu(root: Element) -> tuple[str | None, str | None]:
+    """Return mode and named model; no model where less than all of it will do."""
+    cpu = root.find("cpu")
+    if cpu is None:
+        return None, None
+    mode, model = cpu.get("mode", "custom"), (cpu.findtext("model") or "").strip()
+    if mode != "custom":
+        return mode, None
+    without = any(feature.get("policy") in ("disable", "forbid") for feature in cpu.findall("feature"))
+    whole = bool(model) and cpu.get("check") != "none" and not without
+    return (mode, model if whole else None) if model else (None, None)
 
 
 def mark_of(root: Element) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_xml
 from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, under
-from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
+from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
 
 __all__ = ["FakeGuest", "FakeHypervisor", "Journal", "under"]
 
@@ -84,6 +84,12 @@ class FakeHypervisor:
         """Return what the host has in all."""
         self._enter("resources", None)
         return self.total
+
+    def guest_kinds(self) -> list[GuestKind]:
+        """Return the kinds of guest that *machines* makes."""
+        self._enter("guest_kinds", None)
+        machines = sorted(self.machines or ())
+        return [GuestKind("x86_64", virt_type, machines) for virt_type in ("kvm", "qemu")] if machines else []
 
     def list_domains(self) -> list[DomainSummary]:
         """Return every domain."""

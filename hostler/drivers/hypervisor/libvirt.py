@@ -20,12 +20,13 @@ from hostler.drivers.hypervisor import (
     destination,
     domain_edit,
     domain_xml,
+    guest_kinds,
     processes,
     runtime,
 )
 from hostler.drivers.hypervisor.connection import Connection
 from hostler.drivers.hypervisor.power_button import Presses
-from hostler.objects import Domain, DomainSummary, HostResources, PowerState, Snapshot
+from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
 
 #: Between two looks where an event might have been missed.
 RECHECK_S = 1.0
@@ -67,6 +68,11 @@ class LibvirtHypervisor:
             local_disk_bytes=space.f_frsize * space.f_blocks,
             hypervisor_version=f"{version // 1000000}.{version // 1000 % 1000}.{version % 1000}",
         )
+
+    def guest_kinds(self) -> list[GuestKind]:
+        """Return the kinds of guest that the host can run."""
+        with self._connection.calls() as connection:
+            return guest_kinds.of_host(connection)
 
     def list_domains(self) -> list[DomainSummary]:
         """Return every domain, persistent and transient."""

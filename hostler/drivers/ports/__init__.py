@@ -12,6 +12,13 @@ from hostler.records.fence import FencedRecords
 class Ports(Protocol):
     """The network side of one host. Every call is idempotent."""
 
+    def sources(self) -> list[str]:
+        """Return what an interface can be plugged into on this host, by the names that arriving servers ask for.
+
+        ``bridge:br0``, ``network:default``. A server that asks for another is refused by
+        :meth:`destination_problems`.
+        """
+
     def destination_problems(self, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, why this host could not connect *ports*: a bridge or network it lacks."""
 

@@ -20,7 +20,12 @@ class FakePorts(Failures, LibvirtPorts):
         self.networks: dict[str, bool] = {"default": True}  #: whether each is active
         self.bridges: set[str] = {"br0"}
         LibvirtPorts.__init__(
-            self, lambda: self.networks, lambda name: name in self.bridges, network_map or {}, host
+            self,
+            lambda: self.networks,
+            lambda name: name in self.bridges,
+            network_map or {},
+            host,
+            lambda: self.bridges,
         )
 
     def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:

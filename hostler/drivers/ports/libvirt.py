@@ -6,7 +6,7 @@ the port's place is still on record, as for any other service: a binding per hos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ from sqlalchemy.orm import Session
 
 from hostler.drivers.libvirt_facts import LibvirtFacts
 from hostler.errors import BadConfiguration, PortBindingFailed
-from hostler.objects import Port
+from hostler.objects import PLUGGED, Port
 from hostler.records import instances
 from hostler.records.fence import FencedRecords
 from hostler.records.models import Binding, JournalEntry
 
 NETWORK_DEVICES = Path("/sys/class/net")
-#: Kinds of interface whose source is something of the host.
-PLUGGED = ("network", "bridge", "direct")
 #: Under which name the bindings as they were are kept in the journal.
 JOURNAL = "bindings"
 
@@ -33,7 +31,7 @@ class LibvirtPorts:
 
     *networks*: returns the networks, and whether each is active. *bridge_exists*: tells whether the host has
     such a device. *network_map*: what a source is called here, ``bridge:br0`` -> ``bridge:br1``. *host*: its
-    name in sentences.
+    name in sentences. *devices*: returns the host's network devices, but for those of guests.
     """
 
     def __init__(
@@ -42,11 +40,20 @@ class LibvirtPorts:
         bridge_exists: Callable[[str], bool],
         network_map: Mapping[str, str],
         host: str,
+        devices: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._networks = networks
         self._bridge_exists = bridge_exists
         self._network_map = dict(network_map)
         self._host = host
+        self._devices = devices
+
+    def sources(self) -> list[str]:
+        """Return what can be plugged into here, by the names that arriving servers ask for."""
+        here = {f"network:{name}" for name, active in self._networks().items() if active}
+        here |= {f"{kind}:{name}" for name in self._devices() for kind in ("bridge", "direct")}
+        there = {asked for asked, found in self._network_map.items() if found in here}
+        return sorted(there | (here - self._network_map.keys()))
 
     def destination_problems(self, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which sources this host lacks; each is named once."""
@@ -121,12 +128,18 @@ class LibvirtPorts:
 def from_conf(conf: cfg.ConfigOpts) -> LibvirtPorts:
     """Make the driver of the settings."""
     facts = LibvirtFacts(conf.libvirt.uri)
-    return LibvirtPorts(facts.networks, device_exists, read_map(conf.libvirt.network_map), conf.host)
+    network_map = read_map(conf.libvirt.network_map)
+    return LibvirtPorts(facts.networks, device_exists, network_map, conf.host, host_devices)
 
 
 def device_exists(name: str) -> bool:
     """Tell whether this host has a network device of that name."""
     return name not in ("", ".", "..") and "/" not in name and (NETWORK_DEVICES / name).exists()
+
+
+def host_devices() -> list[str]:
+    """Return this host's network devices, but for the taps of its guests, which come and go with them."""
+    return [one.name for one in NETWORK_DEVICES.iterdir() if not (one / "tun_flags").exists()]
 
 
 def read_map(lines: Sequence[str]) -> dict[str, str]:

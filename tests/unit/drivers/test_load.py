@@ -54,7 +54,7 @@ def test_a_wrong_name_of_a_known_kind_names_the_others() -> None:
 
 def test_a_driver_whose_libraries_are_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("broken", "hostler_has_no.such_module:from_conf", "hostler.claims")
-    monkeypatch.setattr("hostler.drivers.entry_points", lambda group: [broken])
+    monkeypatch.setattr("hostler.plugins.entry_points", lambda group: [broken])
     monkeypatch.setitem(ExtensionManager.ENTRY_POINT_CACHE, "hostler.claims", [broken])
     with pytest.raises(BadConfiguration, match="the driver 'broken' cannot be loaded: No module named"):
         drivers.load("claims", "broken")

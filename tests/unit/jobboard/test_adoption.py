@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from hostler.errors import InstanceNotFound, ServerUnreachable
 from hostler.jobboard.adoption import Adoption
-from hostler.objects import Domain, DomainSummary, PowerState
+from hostler.objects import Domain, DomainSummary, PowerState, Requirements
 from hostler.records import quotas
 from hostler.records.database import Database
 from hostler.records.models import Binding, Instance
@@ -49,7 +49,8 @@ class StubHypervisor:
             raise ValueError("this definition makes no sense")
         if uuid not in self.domains:
             raise InstanceNotFound(name=uuid)
-        facts = self.domains[uuid].to_dict() | {"power_state": self.domains[uuid].power_state}
+        kept = ("power_state", "requirements")
+        facts = self.domains[uuid].to_dict() | {name: getattr(self.domains[uuid], name) for name in kept}
         more = {"xml": "", "autostart": False, "machine": "pc", "arch": "x86_64", "virt_type": "kvm"}
         return Domain(**facts, **more, emulator=None)
 
@@ -158,10 +159,12 @@ def test_a_server_that_others_rename_and_enlarge_is_followed(
     database: Database, adoption: Adoption, hypervisor: StubHypervisor
 ) -> None:
     make(database, disk_bytes=7)
-    hypervisor.has(WEB1, name="shop", vcpus=4, memory_mb=4096)
+    wanted = Requirements("x86_64", "kvm", "pc-q35-7.2", sources=["bridge:br7"])
+    hypervisor.has(WEB1, name="shop", vcpus=4, memory_mb=4096, requirements=wanted)
     adoption.domain_changed(WEB1)
     row = record(database)
     assert row is not None
+    assert Requirements.from_dict(row.requirements) == wanted
     assert (row.name, row.vcpus, row.memory_mb, row.disk_bytes) == ("shop", 4, 4096, 7)
 
 

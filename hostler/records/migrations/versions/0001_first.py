@@ -26,6 +26,7 @@ def upgrade() -> None:
     _hosts()
     _flavors()
     _instances()
+    _groups()
     _migrations()
     _of_a_leg()
     _held()
@@ -61,6 +62,7 @@ def _hosts() -> None:
         _optional("disabled_reason", sa.Text()),
         _optional("switched_by", WORD),
         _optional("switched_at", TIME),
+        _optional("capabilities", JSON),
         _column("claims_generation", NUMBER),
         _column("updated_at", TIME),
         sa.PrimaryKeyConstraint("name", name="pk_hosts"),
@@ -99,6 +101,7 @@ def _instances() -> None:
         _optional("locked_reason", sa.Text()),
         _optional("locked_by", WORD),
         _optional("locked_at", TIME),
+        _column("requirements", JSON),
         _column("created_at", TIME),
         _column("updated_at", TIME),
         _optional("launched_at", TIME),
@@ -109,6 +112,35 @@ def _instances() -> None:
     op.create_index("ix_instances_name", "instances", ["name"])
     op.create_index("ix_instances_host", "instances", ["host"])
     op.create_index("ix_instances_project_id", "instances", ["project_id"])
+
+
+def _groups() -> None:
+    op.create_table(
+        "server_groups",
+        _column("name", WORD),
+        _column("policy", WORD),
+        _column("created_at", TIME),
+        sa.PrimaryKeyConstraint("name", name="pk_server_groups"),
+    )
+    op.create_table(
+        "server_group_members",
+        _column("instance_uuid", UUID),
+        _column("group_name", WORD),
+        sa.PrimaryKeyConstraint("instance_uuid", name="pk_server_group_members"),
+        sa.ForeignKeyConstraint(
+            ["instance_uuid"],
+            ["instances.uuid"],
+            name="fk_server_group_members_instance_uuid",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["group_name"],
+            ["server_groups.name"],
+            name="fk_server_group_members_group_name",
+            ondelete="CASCADE",
+        ),
+    )
+    op.create_index("ix_server_group_members_group_name", "server_group_members", ["group_name"])
 
 
 def _migrations() -> None:
@@ -133,12 +165,15 @@ def _migrations() -> None:
         _optional("cancel_reason", sa.Text()),
         _optional("down_host", WORD),
         _optional("report", JSON),
+        _optional("excluded", JSON),
+        _column("attempt", NUMBER),
+        _optional("retry_of", UUID),
         _column("created_at", TIME),
         _column("updated_at", TIME),
         _optional("finished_at", TIME),
         sa.PrimaryKeyConstraint("uuid", name="pk_migrations"),
     )
-    for column in ("instance_uuid", "phase", "created_at"):
+    for column in ("instance_uuid", "phase", "retry_of", "created_at"):
         op.create_index(f"ix_migrations_{column}", "migrations", [column])
 
 

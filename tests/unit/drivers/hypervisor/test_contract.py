@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from hostler import errors
-from hostler.objects import PowerState
+from hostler.objects import PowerState, Requirements
 
 from .conftest import World, disk_xml
 
@@ -230,3 +230,17 @@ def test_the_host_says_what_it_has(world: World) -> None:
     assert resources.memory_mb > 0
     assert resources.local_disk_bytes > 0
     assert resources.hypervisor_version.startswith("7.2.")
+
+
+def test_the_host_offers_the_kind_of_guest_that_it_can_run(world: World) -> None:
+    world.hypervisor.define(world.xml())
+    wanted = world.hypervisor.describe(world.uuid).requirements
+    assert wanted == Requirements("x86_64", "qemu", "pc-i440fx-7.2", wanted.cpu_mode, None, [])
+    assert [one.requirements for one in world.hypervisor.list_domains()] == [wanted]
+    (kind,) = (
+        one
+        for one in world.hypervisor.guest_kinds()
+        if (one.arch, one.virt_type) == (wanted.arch, wanted.virt_type)
+    )
+    assert wanted.machine in kind.machines
+    assert "host-passthrough" not in kind.cpu_modes

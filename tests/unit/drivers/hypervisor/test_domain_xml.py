@@ -6,7 +6,7 @@ import pytest
 
 from hostler import errors
 from hostler.drivers.hypervisor import domain_edit, domain_xml
-from hostler.objects import PowerState
+from hostler.objects import PowerState, Requirements
 
 from .conftest import disk_xml
 from .conftest import domain_xml as make
@@ -289,3 +289,28 @@ def test_external_snapshots_are_told_from_internal_ones() -> None:
 
 def test_a_disk_of_a_plain_file_is_no_obstacle() -> None:
     assert domain_xml.read_domain(make("web1", UUID, disk_xml("/i/a"))).obstacles == []
+
+
+@pytest.mark.parametrize(
+    ("cpu", "mode", "model"),
+    [
+        ("", None, None),
+        ("<cpu><topology sockets='1' cores='2' threads='1'/></cpu>", None, None),
+        ("<cpu mode='host-passthrough'/>", "host-passthrough", None),
+        ("<cpu mode='host-model'><model>Nehalem</model></cpu>", "host-model", None),
+        ("<cpu match='exact' check='partial'><model> Nehalem </model></cpu>", "custom", "Nehalem"),
+        ("<cpu check='none'><model>Nehalem</model></cpu>", "custom", None),
+        ("<cpu><model>Nehalem</model><feature policy='disable' name='aes'/></cpu>", "custom", None),
+    ],
+)
+def test_what_a_domain_asks_of_a_host(cpu: str, mode: str | None, model: str | None) -> None:
+    xml = f"""<domain type='kvm'><name>a</name><os><type arch='x86_64' machine='q35'>hvm</type></os>{cpu}
+      <devices>
+        <interface type='bridge'><source bridge='br0'/></interface>
+        <interface type='bridge'><source bridge='br0'/></interface>
+        <interface type='network'><source network='lab'/></interface>
+        <interface type='user'/>
+      </devices></domain>"""
+    wanted = Requirements("x86_64", "kvm", "q35", mode, model, ["bridge:br0", "network:lab"])
+    assert domain_xml.read_domain(xml).requirements == wanted
+    assert domain_xml.read_summary(xml, PowerState.SHUTDOWN, True).requirements == wanted

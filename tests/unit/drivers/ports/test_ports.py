@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hostler.drivers.ports.fake import FakePorts
-from hostler.drivers.ports.libvirt import LibvirtPorts, read_map
+from hostler.drivers.ports.libvirt import LibvirtPorts, host_devices, read_map
 from hostler.errors import BadConfiguration, Fenced, PortBindingFailed
 from hostler.objects import Port
 from hostler.records import fence, instances
@@ -25,7 +25,7 @@ def ports(request: pytest.FixtureRequest) -> LibvirtPorts:
     """kvm2, which has the network lab, one that is off, and the bridges br0 and br1."""
     networks, bridges = {"lab": True, "off": False}, {"br0", "br1"}
     if request.param == "libvirt":
-        return LibvirtPorts(lambda: networks, bridges.__contains__, {}, "kvm2")
+        return LibvirtPorts(lambda: networks, bridges.__contains__, {}, "kvm2", lambda: bridges)
     fake = FakePorts("kvm2")
     fake.networks, fake.bridges = networks, bridges
     return fake
@@ -184,6 +184,23 @@ def test_a_source_of_another_name_is_looked_for_and_bound_under_that_name(
     ports.bind(leg, instance, BR0, "kvm2")
     assert bindings(leg)["2", "kvm1"][1] == "bridge:br0"
     assert bindings(leg)["2", "kvm2"][1] == "bridge:br1"
+
+
+def test_what_can_be_plugged_into_is_told(ports: LibvirtPorts) -> None:
+    told = ports.sources()
+    assert told == ["bridge:br0", "bridge:br1", "direct:br0", "direct:br1", "network:lab"]
+    every = [Port(mac="m", kind=kind, source=name) for kind, _, name in (one.partition(":") for one in told)]
+    assert ports.destination_problems(every) == []
+
+
+def test_what_can_be_plugged_into_is_told_by_the_names_that_are_asked_for() -> None:
+    mapped = {"bridge:br0": "bridge:br1", "bridge:br1": "bridge:gone", "network:lab": "network:off"}
+    ports = LibvirtPorts(lambda: {"off": False}, {"br1"}.__contains__, mapped, "kvm2", lambda: ["br1"])
+    assert ports.sources() == ["bridge:br0", "direct:br1"]
+
+
+def test_this_machines_devices_are_told_without_those_of_guests() -> None:
+    assert "lo" in host_devices()
 
 
 def test_the_setting_names_pairs_of_one_kind() -> None:
