@@ -21,7 +21,7 @@ The names of the leaves are Nova's wherever Nova has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 
@@ -121,6 +121,38 @@ class HostUnavailable(Refused):
 
     template = "no worker is alive on {host}"
     hint_template = "on {host}: systemctl start hostler-worker"
+
+
+class NoValidHost(Refused):
+    """No host can take the server. *reasons*: why not, by host."""
+
+    hint_template = "hostler server migrate {server} --dry-run"
+
+    def __init__(self, *, server: str, reasons: Mapping[str, str]) -> None:
+        said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items()) or "there is no host"
+        super().__init__(f"no host can take server {server!r}: {said}", server=server, reasons=dict(reasons))
+
+
+class InstanceGroupNotFound(Refused):
+    template = "no group is called {name!r}"
+    hint_template = "hostler group list"
+
+
+class InstanceGroupExists(Refused):
+    template = "there is a group {name!r} already"
+    hint_template = "hostler group show {name}"
+
+
+class InstanceIsInGroup(Refused):
+    template = "server {server!r} is in group {group!r} already, and a server is in one group at most"
+    hint_template = "hostler group remove {group} {server}"
+
+
+class GroupAffinityViolation(Refused):
+    """The policy of the server's group forbids that host. *reason*: a sentence that names the member."""
+
+    template = "{host}: {reason}"
+    hint_template = "hostler group show {group}"
 
 
 class HostDisabled(Refused):
@@ -281,6 +313,10 @@ class ImageTransferError(Failed):
     """The bytes did not get through within the time allowed."""
 
     template = "copying {path} failed: {reason}"
+
+
+class ImageUnreadable(ImageTransferError):
+    """The source's own file is at fault: no other destination would do better."""
 
 
 class ReceiverUnavailable(Failed):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError
 from hostler.objects import Domain, Inventory, PowerState, UnitKind
-from hostler.records import hosts, instances, moves
+from hostler.records import groups, hosts, instances, moves
 from hostler.records.hosts import Amounts
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 
@@ -40,6 +40,7 @@ class CheckDestination(HostTask):
     Reverts by: nothing; it only reads.
     """
 
+    elsewhere = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
@@ -143,6 +144,7 @@ def disk_need(inventory: Inventory) -> int:
 def _room_problems(session: Session, leg: Leg, inventory: Inventory) -> list[str]:
     try:
         hosts.check_room(session, hosts.get(session, leg.host), need_of(inventory))
+        groups.check(session, leg.migration.instance, leg.host)
     except HostlerError as error:
         return [str(error)]
     return []

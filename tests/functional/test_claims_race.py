@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from hostler.drivers.claims.records import RecordsClaims
-from hostler.errors import ComputeResourcesUnavailable
-from hostler.records import hosts, instances
+from hostler.errors import ComputeResourcesUnavailable, GroupAffinityViolation
+from hostler.records import groups, hosts, instances
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from hostler.records.hosts import Amounts
@@ -29,7 +29,7 @@ def race(url: str, legs: list[FencedRecords], act: Callable[[FencedRecords], Non
                 pass
             barrier.wait(60)
             act(own)
-        except ComputeResourcesUnavailable:
+        except (ComputeResourcesUnavailable, GroupAffinityViolation):
             return False
         finally:
             database.close()
@@ -100,3 +100,40 @@ def test_hand_overs_meanwhile_are_never_lost_from_the_count(any_url: str, any_da
     won = race(any_url, [*landing, *rivals], act)
     assert won == [True] * 8 + [False] * 8
     assert used(any_database) == Amounts(8, 8 << 10, 80 << 30)
+
+
+def in_group(database: Database, policy: str, *hosts_of: str) -> list[str]:
+    """Make servers on these hosts, all of one group; return their UUIDs."""
+    with database.transaction() as session:
+        for host in {*hosts_of, "kvm2"}:
+            make_host(session, host)
+        groups.create(session, "web", policy)
+        servers = [make_instance(session, host, name=f"web{n}") for n, host in enumerate(hosts_of)]
+        for server in servers:
+            groups.add_member(session, "web", server)
+    return servers
+
+
+def test_of_the_members_that_are_to_be_apart_one_gets_the_host(any_url: str, any_database: Database) -> None:
+    servers = in_group(any_database, "anti-affinity", *(f"other{n}" for n in range(6)))
+    for _ in range(5):
+        legs = [make_leg(any_database, server) for server in servers]
+        won = race(any_url, legs, claim)
+        assert sum(won) == 1
+        RecordsClaims().drop(legs[won.index(True)], "kvm2")
+
+
+def test_two_that_are_to_be_together_do_not_change_places(any_url: str, any_database: Database) -> None:
+    # kvm2's server wants to kvm1, and kvm1's to kvm2: each alone would be right, both would be wrong
+    there, here = in_group(any_database, "affinity", "kvm1", "kvm2")
+    for _ in range(5):
+        legs = [make_leg(any_database, there), make_leg(any_database, here)]
+        dest = dict(zip((leg.migration for leg in legs), ("kvm2", "kvm1"), strict=True))
+
+        def cross(leg: FencedRecords, dest: dict[str, str] = dest) -> None:
+            RecordsClaims().claim(leg, dest[leg.migration], PLACE)
+
+        won = race(any_url, legs, cross)
+        assert sorted(won) == [False, True]
+        winner = legs[won.index(True)]
+        RecordsClaims().drop(winner, dest[winner.migration])

@@ -18,6 +18,8 @@ class Claims(Protocol):
 
         :class:`hostler.errors.ComputeResourcesUnavailable` or :class:`hostler.errors.HostDisabled` if it has
         not that much left; of two that race for the last place one gets it.
+        :class:`hostler.errors.GroupAffinityViolation` if the policy of the server's group forbids it there; of
+        two members that race one is refused.
         """
 
     def drop(self, records: FencedRecords, host: str) -> None:

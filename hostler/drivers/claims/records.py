@@ -6,7 +6,7 @@ from oslo_config import cfg
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from hostler.records import hosts
+from hostler.records import groups, hosts, moves
 from hostler.records.fence import FencedRecords
 from hostler.records.hosts import Amounts
 from hostler.records.models import Claim, Host
@@ -21,11 +21,13 @@ class RecordsClaims:
     """
 
     def claim(self, records: FencedRecords, host: str, need: Amounts) -> None:
-        """Hold *need* on *host* if it has that much left."""
+        """Hold *need* on *host* if it has that much left, and if the server's group allows it there."""
         with records.transaction() as session:
             held = session.get(Claim, (records.migration, host))
             if held is not None and _amounts(held) == need:
                 return
+            # The group is locked before the host, everywhere: of two members that race, the second sees the first.
+            groups.check(session, moves.get(session, records.migration).instance_uuid, host, lock=True)
             _raise_generation(session, host)
             hosts.check_room(session, hosts.get(session, host), need, except_migration=records.migration)
             _hold(session, records.migration, host, need)
