@@ -166,6 +166,27 @@ images_opts: list[cfg.Opt] = [
     ),
 ]
 
+scheduler_opts: list[cfg.Opt] = [
+    cfg.ListOpt(
+        "filters",
+        default=["alive", "enabled", "same_host", "groups", "capacity", "machine", "cpu", "networks"],
+        help="What a host must pass to be chosen, in this order: entry points of hostler.filters.",
+    ),
+    cfg.DictOpt(
+        "weighers",
+        default={"memory": "1.0", "vcpus": "1.0", "disk": "1.0", "arriving": "1.0", "groups": "1.0"},
+        sample_default="memory:1.0,vcpus:1.0,disk:1.0,arriving:1.0,groups:1.0",
+        help="What makes a host better than another, and how much it counts: entry points of hostler.weighers."
+        " A number below 0 turns one round.",
+    ),
+    cfg.IntOpt(
+        "max_attempts",
+        default=3,
+        min=1,
+        help="How many hosts a migration tries for which no host was named.",
+    ),
+]
+
 driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
     cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
@@ -219,6 +240,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "zookeeper": zookeeper_opts,
     "libvirt": libvirt_opts,
     "images": images_opts,
+    "scheduler": scheduler_opts,
     "drivers": driver_opts,
     "notifications": notifications_opts,
 }
