@@ -13,14 +13,14 @@ from hostler.cli.snapshot import EventView, FileView, Snapshot, StepView
 from hostler.cli.text import clock, command, duration, printable, size, size_of, stamp
 from hostler.flows.graph import FAILED, PENDING, Mark
 
-#: What the steps' own lines say already.
-_QUIET = ("posted", "claimed", "handed-over", "finished")
+#: What the lines of the steps, of the next attempt and of the end say already.
+_QUIET = ("posted", "claimed", "handed-over", "finished", "rescheduled", "given-up")
 _COPY_INTERVAL_S = 5.0
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that happened. *kind*: ``begin``, ``step``, ``copy``, ``event``, ``note`` or ``end``."""
+    """One thing that happened. *kind*: ``begin``, ``step``, ``copy``, ``event``, ``note``, ``retry`` or ``end``."""
 
     kind: str
     at: datetime.datetime
@@ -116,7 +116,7 @@ def _step(view: StepView, mark: Mark, at: datetime.datetime) -> Change:
 
 
 def _event(event: EventView) -> Change:
-    text = f"{printable(event.host)} {printable(event.text)}"
+    text = f"{printable(event.host)} {printable(event.text)}".lstrip()
     return Change("event", event.at, text, {"host": event.host, "event": event.kind, "text": event.text})
 
 
@@ -151,6 +151,9 @@ def _copy_data(view: FileView) -> dict[str, Any]:
 def ending(seen: Snapshot) -> tuple[str, str]:
     """Return how it ended, in a sentence, and what to type next."""
     server, error = printable(seen.server), printable(seen.error or "no reason was given")
+    if seen.successor is not None:
+        word = "refused" if seen.outcome == "refused" else "failed, and all was undone"
+        return f"{seen.dest} {word}: {error}; goes on with {seen.successor.dest}", ""
     show = command("migration", "show", seen.uuid)
     sentences = {
         "refused": (f"refused, nothing was changed: {error}", seen.hint or ask_again(seen)),
@@ -167,7 +170,8 @@ def ending(seen: Snapshot) -> tuple[str, str]:
 
 def ask_again(seen: Snapshot) -> str:
     """Return what to type once the cause of a refusal is mended."""
-    verb = ("confirm",) if seen.flow == "confirm_resize" else ("migrate", "--to", seen.dest)
+    to = () if seen.chosen else ("--to", seen.dest)
+    verb = ("confirm",) if seen.flow == "confirm_resize" else ("migrate", *to)
     dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
     return f"mend that, then: {command('server', *verb, *dry, seen.server, fallback=seen.server_uuid)}"
 
@@ -185,7 +189,11 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
 
 
 def end(seen: Snapshot) -> Change:
-    """Return the last change."""
+    """Return the last change of a migration; it is a ``retry`` if another follows."""
     sentence, following = ending(seen)
+    if (after := seen.successor) is not None:
+        following_up = {"migration": after.uuid, "dest": after.dest, "attempt": after.number}
+        data = {"outcome": seen.outcome, "error": seen.error} | following_up
+        return Change("retry", seen.finished_at or seen.at, sentence, data)
     data = {"outcome": seen.outcome or seen.phase, "exit_code": seen.exit_code, "error": seen.error}
     return Change("end", seen.finished_at or seen.at, sentence, data | {"next": following or None})

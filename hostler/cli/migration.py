@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from hostler.cli import snapshot, watch
 from hostler.cli.base import Command, Lines, Lister, ShowOne
-from hostler.cli.snapshot import EventView, Snapshot, StepView
+from hostler.cli.snapshot import Attempt, EventView, Snapshot, StepView
 from hostler.cli.text import stamp
 from hostler.flows import graph
 from hostler.records import hosts, instances, moves
@@ -59,7 +60,8 @@ class ShowMigration(ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         """Return the fields and their values."""
         with self.app.client() as client, client.database.reading() as session:
-            facts = _facts(snapshot.find(session, parsed_args.migration))
+            seen = snapshot.find(session, parsed_args.migration)
+            facts = _facts(seen, snapshot.attempts(session, seen.uuid))
         return tuple(facts), tuple(facts.values())
 
 
@@ -152,7 +154,7 @@ def _row(migration: Migration) -> Sequence[Any]:
     )
 
 
-def _facts(seen: Snapshot) -> dict[str, Any]:
+def _facts(seen: Snapshot, attempts: Sequence[Attempt]) -> dict[str, Any]:
     turn = seen.turn
     return {
         "uuid": seen.uuid,
@@ -166,6 +168,8 @@ def _facts(seen: Snapshot) -> dict[str, Any]:
         "hint": seen.hint,
         "source": seen.source,
         "dest": seen.dest,
+        "attempt": seen.attempt,
+        "attempts": Lines([dataclasses.asdict(one) for one in attempts]),
         "flow": seen.flow,
         "current_step": turn.name if turn else None,
         "current_host": turn.host if turn else None,

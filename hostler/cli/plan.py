@@ -9,19 +9,31 @@ from typing import TYPE_CHECKING, Any, TextIO
 from hostler.cli.changes import ask_again, ending, heading
 from hostler.cli.snapshot import Snapshot
 from hostler.cli.text import printable, size
-from hostler.cli.watch import goes_on, snapshots
+from hostler.cli.watch import JSON_FORMATS, goes_on, snapshots
 from hostler.flows.graph import prose
 from hostler.flows.shape import SOURCE, Step
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client
+    from hostler.scheduling.scheduler import Candidate
 
 _FLOW = "cold_migration"
 _REFUSED = 3
 
 
-def show(client: Client, uuid: str, out: TextIO, *, timeout_s: float, fmt: str = "auto") -> int:
-    """Wait for the checks of both hosts, print the plan; return 0, or 3 if the migration would be refused."""
+def show(
+    client: Client,
+    uuid: str,
+    out: TextIO,
+    *,
+    timeout_s: float,
+    fmt: str = "auto",
+    candidates: Sequence[Candidate] = (),
+) -> int:
+    """Wait for the checks of both hosts, print the plan; return 0, or 3 if the migration would be refused.
+
+    *candidates*: what the scheduler has found, where it chose the destination.
+    """
     from hostler import flows
 
     try:
@@ -29,10 +41,44 @@ def show(client: Client, uuid: str, out: TextIO, *, timeout_s: float, fmt: str =
     except KeyboardInterrupt:
         return goes_on(uuid)
     steps = flows.shape_of(_FLOW)
-    lines = _json(seen, steps) if fmt == "ndjson" else _text(seen, steps)
+    if fmt in JSON_FORMATS:
+        lines = [json.dumps(_plan(seen, steps) | _hosts(candidates))]
+    else:
+        lines = [*_candidates(candidates), *_text(seen, steps)]
     out.write("\n".join(lines) + "\n")
     out.flush()
     return _exit_code(seen)
+
+
+def show_none(server: str, candidates: Sequence[Candidate], out: TextIO, *, fmt: str = "auto") -> int:
+    """Print why no host can have the server; return 3."""
+    if fmt in JSON_FORMATS:
+        lines = [json.dumps({"server": server, "exit_code": _REFUSED} | _hosts(candidates))]
+    else:
+        lines = [
+            *_candidates(candidates),
+            f"no host can take {printable(server)}",
+            "  try: hostler host list",
+        ]
+    out.write("\n".join(lines) + "\n")
+    out.flush()
+    return _REFUSED
+
+
+def _candidates(candidates: Sequence[Candidate]) -> list[str]:
+    if not candidates:
+        return []
+    width = max(len(printable(one.host)) for one in candidates)
+    lines = [
+        f"  {printable(one.host):<{width}}  "
+        + (f"weight {one.weight:.2f}" if one.weight is not None else f"no: {printable(one.reason)}")
+        for one in candidates
+    ]
+    return ["hosts, the best first:", *lines, ""]
+
+
+def _hosts(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    return {"hosts": [one.to_dict() for one in candidates]} if candidates else {}
 
 
 def problems(seen: Snapshot) -> list[tuple[str, str]]:
@@ -83,8 +129,8 @@ def _host(seen: Snapshot, step: Step) -> str:
     return seen.source if step.where == SOURCE else seen.dest
 
 
-def _json(seen: Snapshot, steps: Sequence[Step]) -> list[str]:
-    plan: dict[str, Any] = {
+def _plan(seen: Snapshot, steps: Sequence[Step]) -> dict[str, Any]:
+    return {
         "server": seen.server,
         "source": seen.source,
         "dest": seen.dest,
@@ -93,4 +139,3 @@ def _json(seen: Snapshot, steps: Sequence[Step]) -> list[str]:
         "exit_code": _exit_code(seen),
         **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files")},
     }
-    return [json.dumps(plan)]

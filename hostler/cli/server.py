@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from hostler.cli import plan, waiting
 from hostler.cli.base import Command, Lister, ShowOne
 from hostler.cli.text import stamp
-from hostler.records import hosts, instances
+from hostler.records import groups, hosts, instances
 from hostler.records.models import Instance
+
+if TYPE_CHECKING:
+    from hostler.jobboard.client import Client
+    from hostler.scheduling.scheduler import Candidate
 
 _DRY_RUN_TIMEOUT_S = 60.0
 
@@ -61,6 +65,7 @@ class ShowServer(ShowOne):
             server = instances.find(session, parsed_args.server)
             under_way = instances.migration_under_way(session, server.uuid)
             unconfirmed = instances.unconfirmed_migration(session, server.uuid)
+            membership = groups.membership(session, server.uuid)
         facts = {
             "uuid": server.uuid,
             "name": server.name,
@@ -75,6 +80,7 @@ class ShowServer(ShowOne):
             "locked_reason": server.locked_reason,
             "locked_by": server.locked_by,
             "locked_at": stamp(server.locked_at),
+            "group": membership.group if membership else None,
             "migration_under_way": under_way.uuid if under_way else None,
             "migration_unconfirmed": unconfirmed.uuid if unconfirmed else None,
             "updated_at": stamp(server.updated_at),
@@ -83,17 +89,20 @@ class ShowServer(ShowOne):
 
 
 class MigrateServer(Command):
-    """Move a server to another host.
+    """Move a server to another host: the one that is named, or the best.
 
     The server is shut down, its files are copied and verified, and it is started on the other host; if any
     step fails, all of it is undone and the server runs where it ran. What it leaves behind on its old host
-    stays there until ``hostler server confirm``.
+    stays there until ``hostler server confirm``. Without --to the best host is taken, and if that refuses, or
+    the copy to it fails, the next one.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
         parser = _with_server(super().get_parser(prog_name))
-        parser.add_argument("--to", metavar="HOST", required=True, help="The host that is to have it.")
+        parser.add_argument(
+            "--to", metavar="HOST", help="The host that is to have it, and no other; otherwise one is chosen."
+        )
         waiting.add(parser)
         parser.add_argument(
             "--dry-run",
@@ -106,14 +115,24 @@ class MigrateServer(Command):
         """Ask for the migration; wait for it if told so."""
         waiting.check(parsed_args, parsed_args.wait or parsed_args.dry_run)
         with self.app.client() as client:
-            ask = client.dry_run if parsed_args.dry_run else client.migrate
-            migration = ask(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
             if parsed_args.dry_run:
-                timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
-                return plan.show(
-                    client, migration, self.app.stdout, timeout_s=timeout_s, fmt=parsed_args.format
-                )
+                return self._dry_run(client, parsed_args)
+            migration = client.migrate(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
             return waiting.follow(self, client, migration, parsed_args)
+
+    def _dry_run(self, client: Client, parsed_args: argparse.Namespace) -> int:
+        server, dest, out = parsed_args.server, parsed_args.to, self.app.stdout
+        candidates: Sequence[Candidate] = ()
+        if dest is None:
+            candidates = client.candidates(server)
+            if not candidates or candidates[0].reason is not None:
+                return plan.show_none(server, candidates, out, fmt=parsed_args.format)
+            dest = candidates[0].host
+        migration = client.dry_run(server, dest, requested_by=getpass.getuser())
+        timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
+        return plan.show(
+            client, migration, out, timeout_s=timeout_s, fmt=parsed_args.format, candidates=candidates
+        )
 
 
 class ConfirmServer(Command):

@@ -29,7 +29,7 @@ STATES = {
 #: Fields that a snapshot and the record call by the same name.
 _COPIED = (
     *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "error", "hint", "report"),
-    *("requested_by", "cancel_reason", "created_at", "finished_at"),
+    *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt"),
 )
 
 #: Exit code for each outcome of a flow.
@@ -88,6 +88,17 @@ class EventView:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One of the hosts that were tried, and what became of it."""
+
+    number: int
+    uuid: str
+    dest: str
+    state: str
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One migration at one moment. Times are UTC without a zone, as in the records."""
 
@@ -110,6 +121,9 @@ class Snapshot:
     begun_at: datetime.datetime  #: when its flow was asked for; a confirmation's is not the migration's
     finished_at: datetime.datetime | None
     at: datetime.datetime
+    chosen: bool = False  #: the operator named no destination
+    attempt: int = 1  #: of how many hosts this is
+    successor: Attempt | None = None  #: the next attempt, where this one's destination failed
     report: dict[str, Any] | None = None
     vm_state: str | None = None
     power_state: str | None = None
@@ -195,6 +209,8 @@ class Reader:
             dest=migration.dest_compute,
             begun_at=begun_at,
             at=now(),
+            chosen=migration.excluded is not None,
+            successor=_successor(session, migration),
             vm_state=server.vm_state if server else None,
             power_state=server.power_state if server else None,
             steps=_steps(session, migration, shape),
@@ -219,6 +235,22 @@ class Reader:
                 return migration.created_at, []
             self._flows[uuid] = row.created_at, _shape(row.meta)
         return self._flows[uuid]
+
+
+def attempts(session: Session, uuid: str) -> list[Attempt]:
+    """Return all attempts at what the migration of that uuid is one of, the first first."""
+    return [_attempt(one) for one in moves.attempts(session, moves.get(session, uuid))]
+
+
+def _successor(session: Session, migration: Migration) -> Attempt | None:
+    if migration.phase != "closed" or migration.excluded is None:
+        return None
+    found = moves.successor(session, migration.uuid)
+    return _attempt(found) if found is not None else None
+
+
+def _attempt(row: Migration) -> Attempt:
+    return Attempt(row.attempt, row.uuid, row.dest_compute, row.outcome or row.phase, row.error)
 
 
 def find(session: Session, name: str) -> Snapshot:

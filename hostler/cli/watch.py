@@ -25,7 +25,8 @@ from hostler.flows.graph import RUNNING, UNDOING
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client
 
-FORMATS = ("auto", "live", "plain", "ndjson")
+JSON_FORMATS = ("ndjson", "json")  #: two words for one thing: each line is a whole object
+FORMATS = ("auto", "live", "plain", *JSON_FORMATS)
 
 _TICK_S = 0.25
 _PATIENCE_S = 4.0  #: a database that is away for longer ends the watching; with its own timeout: within 10 s
@@ -60,18 +61,21 @@ class LineView(AbstractContextManager["LineView", None]):
         self._out = out
         self._ndjson = ndjson
         self._changes = Changes()
+        self._uuid = ""
 
     def __exit__(self, *_: object) -> None:
         """Every line is out already."""
 
     def show(self, seen: Snapshot, note: str) -> None:
         """Print the changes."""
+        if seen.uuid != self._uuid:
+            self._uuid, self._changes = seen.uuid, Changes()
         for change in self._changes.of(seen, note):
             self._print(change)
         if seen.ended:
             last = end(seen)
             self._print(last)
-            if last.data["next"] and not self._ndjson:
+            if last.data.get("next") and not self._ndjson:
                 self._out.write(f"  next: {last.data['next']}\n")
                 self._out.flush()
 
@@ -96,7 +100,10 @@ class LiveView(AbstractContextManager["LiveView", None]):
         self._live.stop()
 
     def show(self, seen: Snapshot, note: str) -> None:
-        """Draw it again."""
+        """Draw it again; what was tried in vain stays above the picture as a line."""
+        if seen.successor is not None:
+            self._live.console.print(end(seen).plain(), markup=False, highlight=False)
+            return
         if seen.ended:
             self._live.vertical_overflow = "visible"
         self._live.update(self._picture.draw(seen, note, whole=seen.ended), refresh=True)
@@ -105,10 +112,11 @@ class LiveView(AbstractContextManager["LiveView", None]):
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Add ``--format``, as all commands that wait have it."""
     parser.add_argument(
+        "-f",
         "--format",
         choices=FORMATS,
         default="auto",
-        help="How to show it: live (a picture, on a terminal), plain (a line for each change) or ndjson"
+        help="How to show it: live (a picture, on a terminal), plain (a line for each change), ndjson or json"
         " (a JSON object for each change). Otherwise live on a terminal and plain elsewhere.",
     )
 
@@ -145,7 +153,7 @@ def goes_on(uuid: str) -> int:
 
 
 def snapshots(client: Client, uuid: str, *, timeout_s: float | None = None) -> Iterator[Snapshot]:
-    """Give snapshots until the migration has ended.
+    """Give snapshots until the migration has ended; one that goes on with another host is followed.
 
     A database that is away for a moment is waited for; :class:`WaitTimeoutError` after *timeout_s*.
     """
@@ -163,6 +171,10 @@ def snapshots(client: Client, uuid: str, *, timeout_s: float | None = None) -> I
             continue
         good = time.monotonic()
         yield seen
+        if seen.successor is not None:
+            uuid = seen.successor.uuid
+            reader, pace = Reader(uuid), _Pace(client, uuid)
+            continue
         if seen.ended:
             return
         if timeout_s is not None and good - began >= timeout_s:
@@ -230,4 +242,4 @@ def _view(fmt: str, out: TextIO) -> View:
         )
     if fmt == "live":
         return LiveView(Console(file=out))
-    return LineView(out, ndjson=fmt == "ndjson")
+    return LineView(out, ndjson=fmt in JSON_FORMATS)

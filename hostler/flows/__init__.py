@@ -73,5 +73,6 @@ def _step(task: HostTask) -> Step:
         provides=sorted(task.provides),
         skippable=not task.guards_data,
         undone_anywhere=task.undone_anywhere,
+        elsewhere=task.elsewhere,
         point_of_no_return=task.point_of_no_return,
     )

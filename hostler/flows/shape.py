@@ -25,4 +25,5 @@ class Step(Record):
     provides: list[str] = field(default_factory=list)
     skippable: bool = False  #: an operator may take it as done, or as undone: it guards no data
     undone_anywhere: bool = False  #: its undo touches no host: where its own is dead, the other does it
+    elsewhere: bool = False  #: its failure speaks against the destination: another may do better
     point_of_no_return: bool = False  #: after it has succeeded nothing before it is undone

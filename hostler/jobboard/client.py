@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,12 +26,34 @@ from hostler.jobboard import recovery, verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.zookeeper import connect, disconnect
-from hostler.records import fence, hosts, instances, moves
+from hostler.records import fence, groups, hosts, instances, moves
 from hostler.records.database import Database
-from hostler.records.hosts import Amounts
 from hostler.records.models import Instance, Migration, new_uuid
+from hostler.scheduling import Request
+from hostler.scheduling.scheduler import Candidate, Scheduler
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a server is to go."""
+
+    host: str
+    #: what the scheduler would have taken otherwise, the best first; None: the operator named the host
+    alternates: list[str] | None = None
+
+    def put_down(self, session: Session, migration: Migration) -> None:
+        """Write into a new migration's record whether others may be tried, and into its history which.
+
+        The alternates themselves are no part of the record: after a failure the scheduler looks again, at what
+        is alive and free then.
+        """
+        if self.alternates is None:
+            return
+        migration.excluded = {}
+        others = f"; it could have been {', '.join(self.alternates)}" if self.alternates else ""
+        fence.add_event(session, migration.uuid, "", "scheduled", f"{self.host} was chosen{others}")
 
 
 class Client:
@@ -41,6 +64,7 @@ class Client:
         self._conf = conf
         self._database: Database | None = None
         self._board: Board | None = None
+        self._scheduler: Scheduler | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +90,13 @@ class Client:
             self._board = Board(connect(self._conf), self._conf.zookeeper.root)
             self._board.ensure()
         return self._board
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """What chooses hosts."""
+        if self._scheduler is None:
+            self._scheduler = Scheduler.from_conf(self._conf)
+        return self._scheduler
 
     def close(self) -> None:
         """Let go of both."""
@@ -103,21 +134,31 @@ class Client:
 
     # -- asking -------------------------------------------------------------------------------------------
 
-    def migrate(self, server: str, dest: str, *, requested_by: str) -> str:
-        """Ask for a cold migration; return its uuid. What the records alone can tell is refused at once."""
+    def migrate(self, server: str, dest: str | None = None, *, requested_by: str) -> str:
+        """Ask for a cold migration; return its uuid. What the records alone can tell is refused at once.
+
+        Without *dest* the scheduler chooses, now and after each destination that fails.
+        """
         workers = self.live_workers()
         with self.database.transaction() as session:
             instance = self._refuse(session, server, dest, workers)
             self._refuse_state(session, instance, "migrate")
-            need = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
-            hosts.check_room(session, hosts.get(session, dest), need)
-            migration = self._new(instance, dest, "migration", "cold_migration", requested_by)
+            chosen = self._choose(session, Request.of(session, instance), dest, workers)
+            migration = self._new(instance, chosen.host, "migration", "cold_migration", requested_by)
+            chosen.put_down(session, migration)
             session.add(migration)
             fence.open_fence(session, migration.uuid)
             write_flow(session, migration, {})
             instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
             fence.add_event(session, migration.uuid, "", "posted", f"asked for by {requested_by}")
         return self._post(migration)
+
+    def candidates(self, server: str) -> list[Candidate]:
+        """Return what the scheduler finds of every host: the best first, then those that cannot have the server."""
+        workers = self.live_workers()
+        with self.database.reading() as session:
+            instance = self._refuse(session, server, None, workers)
+            return self.scheduler.candidates(session, Request.of(session, instance), workers)
 
     def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:
         """Ask both hosts to look; return the uuid whose ``report`` they will write."""
@@ -196,16 +237,31 @@ class Client:
 
     # -- underneath ---------------------------------------------------------------------------------------
 
-    def _refuse(self, session: Session, server: str, dest: str, workers: dict[str, Any]) -> Instance:
+    def _refuse(self, session: Session, server: str, dest: str | None, workers: dict[str, Any]) -> Instance:
         instance = instances.find(session, server)
-        hosts.get(session, dest)
+        if dest is not None:
+            hosts.get(session, dest)
         if instance.host == dest:
             raise UnableToMigrateToSelf(server=instance.name, host=dest)
         self._refuse_under_way(session, instance)
         for host in (dest, instance.host):
-            if host not in workers:
+            if host is not None and host not in workers:
                 raise HostUnavailable(host=host)
         return instance
+
+    def _choose(
+        self, session: Session, request: Request, dest: str | None, workers: Container[str]
+    ) -> Destination:
+        """Return the host that the operator named, if nothing on record speaks against it, or the scheduler's.
+
+        The one way to a destination, for whatever moves a server: *request* says what it will need there.
+        """
+        if dest is None:
+            best, *alternates = self.scheduler.choose(session, request, workers)
+            return Destination(best, alternates[: self.scheduler.max_attempts - 1])
+        hosts.check_room(session, hosts.get(session, dest), request.need)
+        groups.check(session, request.uuid, dest)
+        return Destination(dest)
 
     @staticmethod
     def _refuse_under_way(session: Session, instance: Instance) -> None:

@@ -15,18 +15,20 @@ from taskflow import states
 from taskflow.engines.base import Engine
 
 from hostler.errors import FlowUnreadable, Park, Passing
-from hostler.jobboard import debts, turning
+from hostler.jobboard import debts, rescheduling, turning
 from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import LegBackend, LegEngine, StoredFlow, load_flow
 from hostler.jobboard.jobs import Claim, Posting
 from hostler.jobboard.posting import host_of, mark_posted
+from hostler.jobboard.rescheduling import NextTry
 from hostler.jobboard.tether import Tether
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from hostler.records.models import Migration, now
 from hostler.records.states import STATUS
+from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class MigrationLeg:
         state_path: str,
         tether: Tether,
         is_dead: Callable[[str], bool] = lambda _host: False,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self.claim = claim
         self.board = board
@@ -67,6 +70,7 @@ class MigrationLeg:
         self.state_path = str(PurePath(state_path))
         self.tether = tether
         self._is_dead = is_dead
+        self._scheduler = scheduler
         self.host = claim.host
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
@@ -93,6 +97,7 @@ class MigrationLeg:
         row = self._begin()
         if row is None:
             self.board.consume(self.claim)
+            rescheduling.post_successor(self.database, self.board, self.claim.posting.migration)
             return End.STALE
         if row.phase == "parked":  # its worker died between the record and the board
             return self._park(None, row.error or "no reason is on record", [row.hint] if row.hint else [])
@@ -186,6 +191,8 @@ class MigrationLeg:
             if turning.is_past_return(session, flow, self.migration):
                 return False
             turning.turn_round(session, flow, self.migration.uuid, reason)
+            if row.cancel_reason is None and row.excluded is not None and host == row.dest_compute:
+                moves.save(session, row.uuid, excluded={**row.excluded, host: reason})
             self.records.note(session, "turned-round", reason)
         LOG.warning("%s: walks back: %s", self.migration.name, reason)
         return True
@@ -237,9 +244,10 @@ class MigrationLeg:
         return self._finish(row, flow, decision)
 
     def _finish(self, row: Migration, flow: StoredFlow, decision: Finished) -> End:
+        next_try = self._next_try(row, flow) if decision.reverted else None
         with self.records.transaction() as session:
             if decision.reverted:
-                outcome = self._close_reverted(session, row, flow)
+                outcome = self._close_reverted(session, row, flow, next_try)
             else:
                 outcome = "success"
                 moves.save(
@@ -257,33 +265,64 @@ class MigrationLeg:
         self.board.consume(self.claim)
         if self.tether.interrupted:
             self.board.forget_wish(row.uuid)
+        if decision.reverted:
+            rescheduling.post_successor(self.database, self.board, row.uuid)
         LOG.info("%s: %s ended: %s", self.migration.name, row.flow_name, outcome)
         return End.FINISHED
 
-    def _close_reverted(self, session: Session, row: Migration, flow: StoredFlow) -> str:
+    def _next_try(self, row: Migration, flow: StoredFlow) -> NextTry | None:
+        """Return which host is tried next; what it has left is seen by its claim, in a transaction of its own."""
+        if self._scheduler is None or row.excluded is None:
+            return None
+        alive = self.board.alive()
+        with self.records.reading() as session:
+            return rescheduling.plan(self._scheduler, session, row, flow, alive)
+
+    def _close_reverted(
+        self, session: Session, row: Migration, flow: StoredFlow, next_try: NextTry | None
+    ) -> str:
         failure = flow.failure()
         outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
         ending: Mapping[str, Any] = flow.reverted
-        current = moves.get(session, row.uuid)
-        status = ending["status"] or current.status
-        if current.cancel_reason is not None and status == "error":
-            status = "cancelled"
-        if not STATUS.allows(current.status, status):
-            self.records.note(
-                session, "kept", f"its status {current.status} is not this flow's, and was left"
-            )
-            status = current.status
+        # Held: a wish comes before this or is refused; after it the next attempt takes none for this one.
+        current = moves.get(session, row.uuid, hold=True)
+        if current.cancel_reason is not None or current.excluded is None:
+            next_try = None
         error = failure.get("exception_str") or current.error
         if "hostler.errors.Cancelled" in failure.get("exc_type_names", []):
             error = f"it was cancelled: {current.cancel_reason}"
-        moves.save(
-            session, row.uuid, phase="closed", outcome=outcome, error=error, finished_at=now(), status=status
-        )
+        changes = {"status": self._final_status(session, current, ending["status"]), "error": error}
         if expected := ending["expected_task_state"]:
-            self._let_go(session, row.instance_uuid, expected)
+            changes |= self._let_go_or_retry(session, current, expected, error, next_try)
+        moves.save(session, row.uuid, phase="closed", outcome=outcome, finished_at=now(), **changes)
         if not debts.are_owed(session, row.uuid):
             fence.forget(session, row.uuid)
         return outcome
+
+    def _final_status(self, session: Session, current: Migration, ending: str | None) -> str:
+        """Return the status of a migration that was undone; one that others have set stays."""
+        status = ending or current.status
+        if current.cancel_reason is not None and status == "error":
+            status = "cancelled"
+        if STATUS.allows(current.status, status):
+            return status
+        self.records.note(session, "kept", f"its status {current.status} is not this flow's, and was left")
+        return current.status
+
+    def _let_go_or_retry(
+        self, session: Session, row: Migration, expected: str, error: str | None, next_try: NextTry | None
+    ) -> dict[str, str]:
+        """Keep the server for the next attempt, or say that nobody works on it; return changes of the record."""
+        found = instances.get(session, row.instance_uuid).task_state
+        if next_try is not None and next_try.host is not None and found == expected:
+            successor = rescheduling.write_successor(session, row, next_try)
+            self.records.note(session, "rescheduled", f"goes on with {next_try.host}, as {successor.uuid}")
+            return {}
+        self._let_go(session, row.instance_uuid, expected)
+        if next_try is None or next_try.host is not None:
+            return {}
+        self.records.note(session, "given-up", next_try.why_none)
+        return rescheduling.given_up(row, error, next_try)
 
     def _let_go(self, session: Session, instance: str, expected: str) -> None:
         """Say that nobody works on the server any more; what somebody else has written meanwhile stays."""

@@ -31,10 +31,11 @@ class Ending:
 
     status: str | None = None
     expected_task_state: str | None = None  #: that becomes None again
+    rescheduled: bool = False  #: another destination is tried, if the operator named none
 
 
 ENDINGS = {
-    "cold_migration": Ending(status="error", expected_task_state="resize_prep"),
+    "cold_migration": Ending(status="error", expected_task_state="resize_prep", rescheduled=True),
     "confirm_resize": Ending(status="finished"),
     "dry_run": Ending(status="error"),
 }

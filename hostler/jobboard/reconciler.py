@@ -38,9 +38,9 @@ class Reconciler:
         for migration in under_way:
             if self._has_job(migration):
                 continue
-            if migration.phase == "open":
+            if migration.phase == "open" or self._follows_unposted(migration):
                 mended += post_again(self._database, self._board, migration)
-            elif now() - migration.updated_at > self._posting_timeout:
+            elif self._is_overdue(migration):
                 withdraw(
                     self._database, migration, "it was never posted: whoever asked for it died in between"
                 )
@@ -50,6 +50,13 @@ class Reconciler:
         for sentence in mended:
             LOG.warning("%s", sentence)
         return mended
+
+    def _is_overdue(self, migration: Migration) -> bool:
+        return now() - migration.updated_at > self._posting_timeout
+
+    def _follows_unposted(self, migration: Migration) -> bool:
+        """Tell whether this is the next attempt of a worker that died before it had posted it."""
+        return migration.retry_of is not None and self._is_overdue(migration)
 
     def _has_job(self, migration: Migration) -> bool:
         """Tell whether the job is on a board; the server's node says on which, and moves with it."""
@@ -92,11 +99,14 @@ class Reconciler:
 
 
 def post_again(database: Database, board: Board, migration: Migration) -> list[str]:
-    """Put the job of an open migration on the board of whose turn it is; return, as a sentence, that it was done."""
+    """Put the job of an open migration on the board of whose turn it is; return, as a sentence, that it was done.
+
+    So, too, that of an attempt that follows another, which nobody has posted yet.
+    """
     with database.reading() as session:
         current = moves.get(session, migration.uuid)
         epoch = fence.current_epoch(session, migration.uuid)
-        if current.phase != "open" or current.flow_uuid != migration.flow_uuid:
+        if current.phase not in ("posting", "open") or current.flow_uuid != migration.flow_uuid:
             return []
         try:
             flow = load_flow(session, current.flow_uuid)

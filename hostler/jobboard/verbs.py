@@ -38,10 +38,11 @@ class StepNotSkippable(Refused):
 def cancel(database: Database, board: Board, name: str, *, who: str, reason: str) -> str:
     """Wish a migration undone; return its uuid. Behind the hand-over there is no way back: refused.
 
-    The wish and the hand-over exclude each other: each is a compare-and-swap that requires the other not to be.
+    The wish and the hand-over exclude each other: each is a compare-and-swap that requires the other not to be. Of a
+    migration that went on with another host the attempt that is under way is meant.
     """
     with database.transaction() as session:
-        row = moves.find(session, name)
+        row = moves.attempts(session, moves.find(session, name))[-1]
         _refuse_handed_over(session, row, "cancel")
         if row.phase == "parked":
             raise _wrong_phase(row, "cancel", "under way", f"hostler migration revert {row.uuid}")
@@ -86,6 +87,7 @@ def revert(database: Database, board: Board, name: str, *, who: str, reason: str
         if isinstance(decision, Stuck):
             _set_undo(session, flow, decision.step, states.SUCCESS)
         turning.turn_round(session, flow, row.uuid, f"it was reverted by {who}: {reason}")
+        moves.save(session, row.uuid, excluded=None)  # whoever reverts by hand wants it to stay where it is
         return f"revert by {who}: {reason}"
 
     return _resolve(database, board, name, "revert", change)

@@ -50,6 +50,21 @@ def find(session: Session, name: str) -> Migration:
     return latest
 
 
+def successor(session: Session, uuid: str) -> Migration | None:
+    """Return the attempt that followed the migration of that uuid, with another destination."""
+    return session.scalar(select(Migration).where(Migration.retry_of == uuid))
+
+
+def attempts(session: Session, migration: Migration) -> list[Migration]:
+    """Return all attempts at what *migration* is one of, the first first."""
+    found = [migration]
+    while (before := session.get(Migration, found[0].retry_of or "")) is not None:
+        found.insert(0, before)
+    while (following := successor(session, found[-1].uuid)) is not None:
+        found.append(following)
+    return found
+
+
 def in_phase(session: Session, *phases: str) -> list[Migration]:
     """Return the migrations in these phases, oldest first."""
     found = select(Migration).where(Migration.phase.in_(phases)).order_by(Migration.created_at)

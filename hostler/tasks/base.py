@@ -134,6 +134,8 @@ class HostTask(task.Task):
     guards_data: ClassVar[bool] = True
     #: Its undo touches the records or a service, and no host: where its own host is dead, the other one does it.
     undone_anywhere: ClassVar[bool] = False
+    #: Its failure speaks against the destination: where the operator named none, the next one is tried.
+    elsewhere: ClassVar[bool] = False
     #: There is no way back behind it: it is tried again, and then an operator decides.
     forward_only: ClassVar[bool] = False
     #: After it has succeeded nothing before it is undone.

@@ -17,6 +17,7 @@ class ClaimResources(HostTask):
 
     guards_data = False
     undone_anywhere = True
+    elsewhere = True
     where = DEST
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:

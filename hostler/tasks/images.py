@@ -38,6 +38,7 @@ class OpenReceiver(HostTask):
     Reverts by: ending the receiver, seeing it gone, and removing only what was made here.
     """
 
+    elsewhere = True
     where = DEST
     default_provides = "arriving"
 
@@ -78,6 +79,7 @@ class CopyImages(HostTask):
     Reverts by: nothing on the source; the sending ended with the step, and the receiver's undo removes the bytes.
     """
 
+    elsewhere = True
     where = SOURCE
     default_provides = "digests"
 
@@ -108,6 +110,7 @@ class VerifyImages(HostTask):
     Reverts by: moving it back into the part directories.
     """
 
+    elsewhere = True
     where = DEST
 
     def execute(

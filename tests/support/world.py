@@ -1,4 +1,4 @@
-"""Two hosts in one process: fake guests on real files, real records, real boards, and the real flow."""
+"""Two hosts or more in one process: fake guests on real files, real records, real boards, and the real flow."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
 from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.report import HostReport
 from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
-from hostler.records import hosts
 from hostler.records.database import Database
 from hostler.records.models import (
     Base,
@@ -46,6 +46,7 @@ from hostler.records.models import (
     Receiver,
     Reservation,
 )
+from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, HostTask, Timeouts
 
 INSTANCES = "/var/lib/libvirt/instances"
@@ -106,9 +107,9 @@ class FakeHost:
 
 
 class World:
-    """Two hosts, and who moves what between them."""
+    """Some hosts, and who moves what between them."""
 
-    def __init__(self, directory: Path, zookeeper_hosts: str, database_url: str) -> None:
+    def __init__(self, directory: Path, zookeeper_hosts: str, database_url: str, hosts: int = 2) -> None:
         self.directory = directory
         self.conf = settings.load(["/dev/null"])
         self.conf.set_override("connection", database_url, "database")
@@ -118,12 +119,13 @@ class World:
         self.database.upgrade()
         self.board = Board(connect(self.conf), self.conf.zookeeper.root)
         self.client = Client(self.conf)
-        self.hosts = {name: self._host(name, f"10.0.0.{n}") for n, name in enumerate(("kvm1", "kvm2"), 1)}
+        self.hosts = {f"kvm{n}": self._host(f"kvm{n}", f"10.0.0.{n}") for n in range(1, hosts + 1)}
+        self.scheduler = Scheduler.from_conf(self.conf)
         self.dead: set[str] = set()
         self.tether = Tether()
         self.board.ensure(*self.hosts)
         for host in self.hosts.values():
-            self._report(host)
+            self.report(host.name)
             self.board.client.create(self.board.path("workers", host.name), b"{}", ephemeral=True)
 
     def close(self) -> None:
@@ -160,7 +162,7 @@ class World:
 
     # -- migrating ----------------------------------------------------------------------------------------
 
-    def migrate(self, server: str, dest: str = "kvm2") -> Migration:
+    def migrate(self, server: str, dest: str | None = "kvm2") -> Migration:
         """Ask for a migration and carry it through; return its record."""
         number = self.client.migrate(server, dest, requested_by="tester")
         self.run()
@@ -214,6 +216,7 @@ class World:
             one.state_path,
             self.tether,
             self.dead.__contains__,
+            self.scheduler,
         )
         try:
             return leg.run()
@@ -274,19 +277,12 @@ class World:
             FakeNotifications(),
         )
 
-    def _report(self, host: FakeHost) -> None:
-        with self.database.transaction() as session:
-            hosts.report(
-                session,
-                host.name,
-                address=host.address,
-                resources=host.hypervisor.resources(),
-                worker_version="0",
-                cpu_allocation_ratio=4.0,
-                ram_allocation_ratio=1.0,
-                disk_allocation_ratio=1.0,
-                reserved_host_memory_mb=0,
-            )
+    def report(self, name: str) -> None:
+        """Let the host's worker tell of it, as at its start."""
+        host, conf = self.hosts[name], settings.load(["/dev/null"])
+        for option, value in {"host": name, "my_ip": host.address, "reserved_host_memory_mb": 0}.items():
+            conf.set_override(option, value)
+        HostReport(conf, self.database, host.drivers).renew()
 
 
 def fake_host(
@@ -310,7 +306,9 @@ def fake_host(
         sender=sender,
         verifier=FakeVerifier(private / "state", root),
         volumes=volumes,
-        ports=LibvirtPorts(hypervisor.network_names, hypervisor.bridge_exists, {}, name),
+        ports=LibvirtPorts(
+            hypervisor.network_names, hypervisor.bridge_exists, {}, name, lambda: hypervisor.bridges
+        ),
         claims=RecordsClaims(),
         notifications=News({"fake": notifications}),
     )

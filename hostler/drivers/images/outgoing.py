@@ -52,10 +52,10 @@ class Outgoing:
 
     def _check_kind(self) -> int:
         if not stat.S_ISREG(self._found.st_mode):
-            raise self.failed("it is not a regular file")
+            raise self.unreadable("it is not a regular file")
         size, room = self._found.st_size, self.export.size_bytes
         if size > room or (self.export.exact and size != room):
-            raise self.failed(f"it has {size} bytes; the destination has been told {room}")
+            raise self.unreadable(f"it has {size} bytes; the destination has been told {room}")
         return size
 
     def _prepare(self) -> None:
@@ -136,16 +136,22 @@ class Outgoing:
         with self.reading():
             now, named = os.fstat(self.fd), Path(self.path).lstat()
         if (named.st_dev, named.st_ino) != (self._found.st_dev, self._found.st_ino):
-            raise self.failed("another file has taken its place during the copy")
+            raise self.unreadable("another file has taken its place during the copy")
         if now.st_size != self._found.st_size:
             verb = "grew" if now.st_size > self._found.st_size else "shrank"
-            raise self.failed(f"it {verb} during the copy, from {self._found.st_size} to {now.st_size} bytes")
+            raise self.unreadable(
+                f"it {verb} during the copy, from {self._found.st_size} to {now.st_size} bytes"
+            )
         if (now.st_mtime_ns, now.st_ctime_ns) != (self._found.st_mtime_ns, self._found.st_ctime_ns):
-            raise self.failed("it was changed during the copy")
+            raise self.unreadable("it was changed during the copy")
 
     def failed(self, reason: str) -> errors.ImageTransferError:
         """Return the error that names this file."""
         return errors.ImageTransferError(path=self.path, reason=reason)
+
+    def unreadable(self, reason: str) -> errors.ImageUnreadable:
+        """Return the error that names this file and blames it."""
+        return errors.ImageUnreadable(path=self.path, reason=reason)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -153,7 +159,7 @@ class Outgoing:
         try:
             yield
         except OSError as error:
-            raise self.failed(f"it cannot be read: {error.strerror}") from error
+            raise self.unreadable(f"it cannot be read: {error.strerror}") from error
 
     def progress(self) -> CopyProgress:
         """Return how far it is. Called by one thread, a few times per second."""

@@ -60,7 +60,11 @@ def _post_again(database: Database, board: Board, finding: Finding) -> None:
         raise MigrationError("it cannot be posted: its flow cannot be read, or its server is held by another")
 
 
-def _withdraw(database: Database, _board: Board, finding: Finding) -> None:
+def _withdraw(database: Database, board: Board, finding: Finding) -> None:
+    """Give up what was never posted; an attempt that follows another is posted instead."""
+    if _row(database, finding).retry_of is not None:
+        _post_again(database, board, finding)
+        return
     reason = "it was never posted: whoever asked for it died in between"
     withdraw(database, _row(database, finding), reason)
 

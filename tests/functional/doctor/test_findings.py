@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import re
@@ -180,6 +181,17 @@ def test_a_mended_binding_is_where_its_server_is(world: World, ward: Ward) -> No
 
 def test_a_job_that_was_put_back_is_carried_out(world: World, ward: Ward) -> None:
     number = planted.no_job(world)[1]
+    ward.fix()
+    world.run()
+    assert world.migration(number).outcome == "success"
+
+
+def test_an_attempt_that_follows_another_is_posted_and_not_given_up(world: World, ward: Ward) -> None:
+    number = planted.never_posted(world)[1]
+    with world.database.transaction() as session:
+        row = session.get_one(planted.Migration, number)
+        row.retry_of, row.updated_at = "the attempt before", row.created_at - datetime.timedelta(minutes=5)
+    ward.the("never-posted")
     ward.fix()
     world.run()
     assert world.migration(number).outcome == "success"

@@ -10,7 +10,7 @@ from unittest import mock
 
 from sqlalchemy.orm import Session
 
-from hostler.errors import MigrationError
+from hostler.errors import ImageTransferError, MigrationError, MigrationPreCheckError
 from hostler.jobboard import client
 from hostler.jobboard.leg import MigrationLeg
 from hostler.jobboard.posting import write_flow
@@ -37,6 +37,14 @@ def move(stage: Stage) -> None:
     row = stage.latest()
     if row is None or row.outcome == "refused":
         stage.client.migrate("web1", "kvm2", requested_by="tester")
+    stage.run()
+
+
+def move_anywhere(stage: Stage) -> None:
+    """Ask for a migration to whichever host is best, unless one was asked for; see it through."""
+    row = stage.latest()
+    if row is None or (row.outcome == "refused" and row.excluded == {} and "never posted" in str(row.error)):
+        stage.client.migrate("web1", requested_by="tester")
     stage.run()
 
 
@@ -141,6 +149,37 @@ def cancelled_in_the_middle(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def first_refuses(_stage: Stage) -> Iterator[None]:
+    """The best host refuses, whoever asks and how often; the next one takes the server."""
+    refusal = MigrationPreCheckError(["it has no bridge br0"], host="kvm2")
+    with failing_towards("kvm2", "ClaimResources", refusal):
+        yield
+
+
+@contextmanager
+def first_copy_fails(_stage: Stage) -> Iterator[None]:
+    """The copy to the best host fails, whoever tries it and how often; the next one takes the server."""
+    full = ImageTransferError(path="/images/web1.qcow2", reason="No space left on device")
+    with failing_towards("kvm2", "CopyImages", full):
+        yield
+
+
+@contextmanager
+def failing_towards(dest: str, name: str, error: Exception) -> Iterator[None]:
+    """Let a step of each migration to *dest* fail before it does anything."""
+    task = step("cold_migration", name)
+    real = task.execute
+
+    def fails(**arguments: Any) -> Any:
+        if arguments["leg"].migration.dest == dest:
+            raise error
+        return real(**arguments)
+
+    with mock.patch.object(task, "execute", fails):
+        yield
+
+
+@contextmanager
 def always_failing(name: str, method: str) -> Iterator[None]:
     """Let a step fail before it does anything."""
 
@@ -163,4 +202,6 @@ SCENARIOS = [
 ] + [
     Scenario("cancelled_while_queued", cancel_queued),
     Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
+    Scenario("first_refuses", move_anywhere, circumstances=first_refuses),
+    Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),
 ]

@@ -119,13 +119,13 @@ class Pictured(World):
 
 
 class Stage(Pictured):
-    """Two hosts whose processes may die: what they had in memory is gone, what they had done is not."""
+    """Three hosts whose processes may die: what they had in memory is gone, what they had done is not."""
 
     def __init__(self, base: Path, zookeeper_hosts: str, points: Points) -> None:
         self.points = points
         self.base = base
         (base / "world").mkdir()
-        super().__init__(base / "world", zookeeper_hosts, f"sqlite:///{base}/records.db")
+        super().__init__(base / "world", zookeeper_hosts, f"sqlite:///{base}/records.db", hosts=3)
         self.misdeeds: list[str] = []
         for host in self.hosts.values():
             # A listener to whom nothing is delivered: what it would be told stays in the outbox.

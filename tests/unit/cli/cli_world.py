@@ -11,6 +11,7 @@ from typing import Any
 from hostler.flows.shape import Step
 from hostler.records.database import Database
 from hostler.records.models import AtomRow, Event, FlowRow, Host, Instance, Migration, Progress
+from hostler.scheduling.scheduler import Candidate
 from tests.unit.cli.sample_flows import cold_migration
 
 START = datetime.datetime.fromisoformat("2026-03-01T12:00:00")
@@ -26,8 +27,9 @@ class StandInClient:
     database: Database
     workers: dict[str, dict[str, object]] = field(default_factory=dict)
     board: dict[str, list[str]] = field(default_factory=dict)
-    asked: list[tuple[str, ...]] = field(default_factory=list)
+    asked: list[tuple[str | None, ...]] = field(default_factory=list)
     answer: str | BaseException = MIGRATION
+    found: list[Candidate] = field(default_factory=list)
     on_wait: list[Callable[[], None]] = field(default_factory=list)
 
     def __enter__(self) -> StandInClient:
@@ -45,8 +47,12 @@ class StandInClient:
     def queue(self) -> dict[str, list[str]]:
         return self.board
 
-    def migrate(self, server: str, dest: str, *, requested_by: str) -> str:
+    def migrate(self, server: str, dest: str | None = None, *, requested_by: str) -> str:
         return self._ask("migrate", server, dest)
+
+    def candidates(self, server: str) -> list[Candidate]:
+        self._ask("candidates", server)
+        return self.found
 
     def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:
         return self._ask("dry_run", server, dest)
@@ -54,7 +60,7 @@ class StandInClient:
     def confirm(self, server: str, *, requested_by: str) -> str:
         return self._ask("confirm", server)
 
-    def _ask(self, *words: str) -> str:
+    def _ask(self, *words: str | None) -> str:
         self.asked.append(words)
         if isinstance(self.answer, BaseException):
             raise self.answer

@@ -17,6 +17,7 @@ import pytest
 from hostler.cli import app
 from hostler.flows.graph import FORMATS
 from hostler.records.database import Database
+from hostler.scheduling.scheduler import Candidate
 from tests.unit.cli.cli_world import MIGRATION, SERVER, START, Hostler, World
 
 OTHER = "beef0000-2222-4333-8444-555555555555"
@@ -171,6 +172,51 @@ def test_a_dry_run_says_all_that_would_be_refused(world: World, hostler: Hostler
     plan = json.loads(hostler(*argv, "--format", "ndjson").out)
     assert [problem["host"] for problem in plan["problems"]] == ["kvm1", "kvm2", "kvm2"]
     assert (plan["exit_code"], plan["bytes"], len(plan["steps"])) == (3, 3 << 30, 22)
+
+
+FOUND = [
+    Candidate("kvm3", weight=2.5),
+    Candidate("kvm2", weight=1.0),
+    Candidate("kvm1", reason="the server is on it\x1b[2J"),
+]
+
+
+@pytest.mark.usefixtures("sample_flow")
+def test_a_dry_run_without_a_host_shows_all_hosts_and_the_plan_of_the_best(
+    world: World, hostler: Hostler
+) -> None:
+    world.add_server()
+    world.add_migration(migration_type="dry-run", flow_name="check_migration", dest_compute="kvm3")
+    world.finish("success", report=REPORT)
+    world.client.found = FOUND
+    ran = hostler("server", "migrate", "web1", "--dry-run")
+    assert ran.code == 0
+    assert world.client.asked == [("candidates", "web1"), ("dry_run", "web1", "kvm3")]
+    assert ran.out.startswith(
+        "hosts, the best first:\n  kvm3  weight 2.50\n  kvm2  weight 1.00\n"
+        "  kvm1  no: the server is on it\\x1b[2J\n\nplan for web1: kvm1 -> kvm3\n"
+    )
+    plan = json.loads(hostler("server", "migrate", "web1", "--dry-run", "-f", "json").out)
+    assert plan["hosts"][0] == {"host": "kvm3", "weight": 2.5, "reason": None}
+    assert plan["dest"] == "kvm3"
+
+
+def test_a_dry_run_that_finds_no_host_says_why_not_of_each(world: World, hostler: Hostler) -> None:
+    world.client.found = FOUND[2:]
+    ran = hostler("server", "migrate", "web1", "--dry-run")
+    assert ran.code == 3
+    assert ran.out.splitlines()[1:] == [
+        "  kvm1  no: the server is on it\\x1b[2J",
+        "",
+        "no host can take web1",
+        "  try: hostler host list",
+    ]
+    assert json.loads(hostler("server", "migrate", "web1", "--dry-run", "-f", "json").out) == {
+        "server": "web1",
+        "exit_code": 3,
+        "hosts": [{"host": "kvm1", "weight": None, "reason": "the server is on it\x1b[2J"}],
+    }
+    assert {asked[0] for asked in world.client.asked} == {"candidates"}
 
 
 def test_the_sample_configuration_is_one(world: World, hostler: Hostler) -> None:

@@ -169,7 +169,7 @@ def test_without_waiting_the_uuid_and_the_next_command_are_printed(world: World,
 @pytest.mark.parametrize(
     "argv",
     [
-        ("server", "migrate", "web1"),
+        ("server", "migrate"),
         ("server", "migrate", "--to", "kvm2"),
         ("server", "migrate", "web1", "--to", "kvm2", "--timeout", "5"),
         ("server", "migrate", "web1", "--to", "kvm2", "--wait", "--timeout", "-1"),

@@ -159,6 +159,92 @@ def test_a_program_reads_one_object_for_each_change(world: World, hostler: Hostl
     assert (failed["step"], failed["host"], failed["number"]) == ("CopyImages", "kvm1", COPY)
 
 
+NEXT = MIGRATION.replace("abcd", "beef")
+
+
+def go_on(world: World) -> None:
+    """Let the next snapshots show that kvm2 refuses, and that kvm3 takes the server."""
+
+    def refused() -> None:
+        world.finish("refused", status="error", error="kvm2: it has no bridge \x1b[31mbr7", excluded={})
+        world.add_migration(
+            NEXT,
+            flow_uuid="f2000000-2222-4333-8444-555555555555",
+            dest_compute="kvm3",
+            retry_of=MIGRATION,
+            attempt=2,
+            excluded={"kvm2": "it has no bridge br7"},
+        )
+
+    def arrived() -> None:
+        world.add_host("kvm3")
+        world.change_server(host="kvm3", vm_state="resized")
+        world.change(NEXT, phase="closed", outcome="success", status="finished")
+
+    world.client.on_wait = [refused, arrived]
+
+
+def test_one_that_goes_on_with_another_host_is_followed_to_its_end(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration()
+    go_on(world)
+    ran = hostler("server", "migrate", "web1", "--wait")
+    assert ran.code == 0
+    assert "kvm2 refused: kvm2: it has no bridge \\x1b[31mbr7; goes on with kvm3\n" in ran.out
+    assert f"web1: kvm1 -> kvm3 (cold_migration {NEXT})" in ran.out
+    assert ran.out.count("next:") == 1
+    assert "done: web1 is on kvm3" in ran.out.splitlines()[-2]
+
+
+def test_a_program_reads_of_another_host_before_the_end(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration()
+    go_on(world)
+    ran = hostler("migration", "watch", MIGRATION, "-f", "json")
+    changes = [json.loads(line) for line in ran.out.splitlines()]
+    kinds = [change["kind"] for change in changes if change["kind"] in ("begin", "retry", "end")]
+    assert kinds == ["begin", "retry", "begin", "end"]
+    retry = next(change for change in changes if change["kind"] == "retry")
+    assert (retry["migration"], retry["dest"], retry["attempt"], retry["outcome"]) == (
+        NEXT,
+        "kvm3",
+        2,
+        "refused",
+    )
+
+
+def test_the_live_view_keeps_a_line_of_what_was_tried_in_vain(world: World) -> None:
+    world.add_server()
+    world.add_migration()
+    go_on(world)
+    out = io.StringIO()
+    assert watch.follow(world.client, MIGRATION, out, fmt="live") == 0  # type: ignore[arg-type]
+    assert "goes on with kvm3" in " ".join(out.getvalue().split())
+
+
+def test_every_attempt_is_shown_with_each(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration()
+    go_on(world)
+    assert hostler("migration", "watch", MIGRATION).code == 0
+    for number, uuid in enumerate((MIGRATION, NEXT), 1):
+        shown = json.loads(hostler("migration", "show", uuid, "-f", "json").out)
+        assert shown["attempt"] == number
+        assert [(one["number"], one["uuid"], one["dest"], one["state"]) for one in shown["attempts"]] == [
+            (1, MIGRATION, "kvm2", "refused"),
+            (2, NEXT, "kvm3", "success"),
+        ]
+
+
+def test_who_named_no_host_is_not_told_to_name_one(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration(excluded={})
+    world.finish("refused", error="kvm1: it has a host device")
+    assert hostler("migration", "watch", "web1").out.endswith(
+        "next: mend that, then: hostler server migrate web1\n"
+    )
+
+
 def test_the_history_is_told_except_for_what_the_steps_say(world: World, hostler: Hostler) -> None:
     world.add_migration()
     world.event("claimed", "claimed at epoch 3")
