@@ -188,6 +188,9 @@ class StoredFlow:
                 raise ValueError(f"format {row.meta['format']} is not known")
             self.shape = [Step.from_dict(step) for step in row.meta["shape"]]
             self.reverted: dict[str, Any] = {name: row.meta["reverted"][name] for name in _ENDING}
+            self.reverted["rescheduled"] = (
+                row.meta["reverted"].get("rescheduled") is True
+            )  # not known at first
             missing = [step.name for step in self.shape if step.name not in self.atoms]
             if missing or not self.shape:
                 raise ValueError(f"no record of {', '.join(missing) or 'any step'}")

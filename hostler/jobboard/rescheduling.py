@@ -56,7 +56,7 @@ def plan(
     if row.excluded is None or row.cancel_reason is not None or row.down_host is not None:
         return None
     reason = against_destination(row, flow)
-    if reason is None or not flow.reverted.get("rescheduled"):
+    if reason is None or not flow.reverted["rescheduled"]:
         return None
     excluded = {**row.excluded, row.dest_compute: reason}
     if row.attempt >= scheduler.max_attempts:
