@@ -291,7 +291,10 @@ class MigrationLeg:
         error = failure.get("exception_str") or current.error
         if "hostler.errors.Cancelled" in failure.get("exc_type_names", []):
             error = f"it was cancelled: {current.cancel_reason}"
-        changes = {"status": self._final_status(session, current, ending["status"]), "error": error}
+        changes: dict[str, Any] = {
+            "status": self._final_status(session, current, ending["status"]),
+            "error": error,
+        }
         if expected := ending["expected_task_state"]:
             changes |= self._let_go_or_retry(session, current, expected, error, next_try)
         moves.save(session, row.uuid, phase="closed", outcome=outcome, finished_at=now(), **changes)

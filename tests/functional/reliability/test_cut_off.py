@@ -6,7 +6,7 @@ the other host has done what it may; then it goes on, cut off. The short form ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -104,14 +104,10 @@ def theatre(zookeeper_hosts: str, postgres_server: str) -> Iterator[Theatre]:
 
 @pytest.mark.timeout(7200 if FULL else 300)
 def test_a_worker_cut_off_anywhere_changes_nothing_in_the_end(
-    theatre: Theatre, capsys: pytest.CaptureFixture[str]
+    theatre: Theatre, tell: Callable[[str], None]
 ) -> None:
     acts = []
     for play in (FORWARD, BACK, CONFIRM):
         there = [place for place in theatre.undisturbed(play).places if place.stop.when != "writing"]
         acts += [Act(theatre, what, play, there) for what in (from_zookeeper, from_database, from_both)]
-    with capsys.disabled():
-        sweep(
-            [act.shortened(number) for number, act in enumerate(acts)],
-            lambda said: print(f"\n{said}", end=""),
-        )
+    sweep([act.shortened(number) for number, act in enumerate(acts)], tell)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def _difference(expected: str, found: str) -> str:
 @pytest.mark.timeout(7200 if FULL else 300)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.name}-{scenario.layout}")
 def test_a_death_anywhere_changes_nothing_in_the_end(
-    sweeper: Sweeper, scenario: Scenario, capsys: pytest.CaptureFixture[str]
+    sweeper: Sweeper, scenario: Scenario, tell: Callable[[str], None]
 ) -> None:
     began = time.monotonic()
     strikes, expected = sweeper.strikes(scenario)
@@ -163,9 +163,8 @@ def test_a_death_anywhere_changes_nothing_in_the_end(
     struck = strikes[SCENARIOS.index(scenario) % STRIDE :: STRIDE]
     failures = [text for strike in struck if (text := wrong(sweeper, scenario, strike, expected))]
     worlds = len({strike.number for strike in strikes})
-    with capsys.disabled():
-        print(
-            f"\n{scenario.name} ({scenario.layout}): {sweeper.passed} points, {worlds} different worlds, "
-            f"{len(strikes)} deaths; {len(struck)} tried, {len(failures)} wrong; {time.monotonic() - began:.0f} s"
-        )
+    tell(
+        f"{scenario.name} ({scenario.layout}): {sweeper.passed} points, {worlds} different worlds, "
+        f"{len(strikes)} deaths; {len(struck)} tried, {len(failures)} wrong; {time.monotonic() - began:.0f} s"
+    )
     assert not failures, f"{len(failures)} of {len(struck)}:\n" + "\n".join(failures[:SHOWN])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 
 import pytest
@@ -98,7 +98,7 @@ def theatre_with_server(zookeeper_hosts: str, postgres_server: str) -> Iterator[
 
 @pytest.mark.timeout(7200 if FULL else 300)
 def test_a_worker_frozen_anywhere_changes_nothing_in_the_end(
-    theatre: Theatre, theatre_with_server: Theatre, capsys: pytest.CaptureFixture[str]
+    theatre: Theatre, theatre_with_server: Theatre, tell: Callable[[str], None]
 ) -> None:
     acts = []
     for play in (FORWARD, BACK):
@@ -109,8 +109,4 @@ def test_a_worker_frozen_anywhere_changes_nothing_in_the_end(
     for play in (FORWARD, BACK, CONFIRM):
         there = [place for place in theatre.undisturbed(play).places if place.stop.when != "writing"]
         acts += [Act(theatre, what, play, there) for what in (followed, woken)]
-    with capsys.disabled():
-        sweep(
-            [act.shortened(number) for number, act in enumerate(acts)],
-            lambda said: print(f"\n{said}", end=""),
-        )
+    sweep([act.shortened(number) for number, act in enumerate(acts)], tell)
