@@ -42,7 +42,7 @@ def status(lab: Lab, _: Arguments) -> None:
         worker = "on" if host.is_on and host.worker_pid else "off"
         power = "on" if host.is_on else "off"
         print(f"{host.name}  {host.address}  power {power}  link {link}  worker {worker}")
-    print(f"zookeeper  {lab.zookeeper.hosts}  {'on' if lab.zookeeper.pid else 'off'}")
+    print(f"zookeeper  {lab.zookeeper.hosts}  {'on' if lab.zookeeper.is_on else 'off'}")
     print(f"database  {lab.database}")
 
 

@@ -69,6 +69,8 @@ class Settings:
     zookeeper: str
     #: What hostler.conf says beside that; a section may stand twice.
     hostler: str = ""
+    #: Whether the worker's wall clock can be moved: `lab.host.Host.move_clock`.
+    movable_clock: bool = False
 
 
 def write_etc(etc: Path, settings: Settings) -> None:

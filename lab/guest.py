@@ -29,6 +29,8 @@ class Guest:
     #: dir: `<uuid>/` below instances_path, as Nova keeps them. flat: as virt-install does.
     layout: Literal["dir", "flat"] = "dir"
     autostart: bool = False
+    #: Let the guest write a journal of its own writes to its disk, and say on the console which are there for good.
+    journal: bool = False
     #: Make the guest deaf to the power button, so that a shutdown runs into its timeout.
     ignore_acpi: bool = False
     #: UEFI firmware, with its variables in a file of the guest's own; it needs 256 MiB of memory.
@@ -42,6 +44,8 @@ class Guest:
     devices: tuple[str, ...] = ()
     #: Written to the boot disk, shown at every boot.
     marker: str = ""
+    #: What it boots from, where every host that it comes to has it; None: what all labs share.
+    kernel: Kernel | None = None
 
     def __post_init__(self) -> None:
         self.marker = self.marker or f"{self.name}-{self.uuid[:8]}"
@@ -67,7 +71,7 @@ class Guest:
         """Make the disks and define the domain; it stays off."""
         for number, disk in enumerate(self.disks):
             make_disk(host, disk, self.disk_path(number), self.backing_path(number), self.marker)
-        host.run(["virsh", "-q", "define", "/dev/stdin"], text_in=self.xml(build_kernel()))
+        host.run(["virsh", "-q", "define", "/dev/stdin"], text_in=self.xml())
         if self.autostart:
             host.virsh("autostart", f"--domain={self.name}")
         return self
@@ -107,7 +111,7 @@ class Guest:
         wait_until(lambda: self.boots(host) >= number, what, timeout_s, pause_s=0.1)
         return self.boot_lines(host)[-1]
 
-    def xml(self, kernel: Kernel) -> str:
+    def xml(self) -> str:
         """The domain as libvirt takes it. Of type qemu: the machine may have no virtualization."""
         domain = ET.Element("domain", type="qemu")
         _add(domain, "name", self.name)
@@ -116,7 +120,7 @@ class Guest:
             _add(_add(domain, "metadata"), f"{{{NOTE}}}note", self.note)
         _add(domain, "memory", str(self.memory_mib), unit="MiB")
         _add(domain, "vcpu", str(self.vcpus))
-        domain.append(self._os(kernel))
+        domain.append(self._os(self.kernel or build_kernel()))
         _add(_add(domain, "features"), "acpi")
         for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
             _add(domain, f"on_{event}", action)
@@ -133,7 +137,8 @@ class Guest:
             _add(firmware, "feature", enabled="no", name="secure-boot")
         _add(system, "kernel", str(kernel.vmlinuz))
         _add(system, "initrd", str(kernel.initrd))
-        extra = " ignore_acpi" if self.ignore_acpi else ""
+        flags = {"ignore_acpi": self.ignore_acpi, "journal": self.journal}
+        extra = "".join(f" {name}" for name, wanted in flags.items() if wanted)
         _add(system, "cmdline", f"console=ttyS0 quiet panic=-1 nokaslr{extra}")
         return system
 

@@ -26,6 +26,11 @@ OWN_FOLDERS = {
     "var-lib-hostler": "/var/lib/hostler",
     "var-log-hostler": "/var/log/hostler",
 }
+#: What `lab.clock` reads in the host.
+WORKER_CLOCK = Path("/run/hostler-worker.clock")
+WORKER = ["hostler", "worker"]
+#: The same, with a clock that can be moved.
+WORKER_WITH_CLOCK = ["python", str(CHECKOUT / "lab/clock.py")]
 SPACES = ["--net", "--mount", "--uts", "--ipc", "--pid"]
 
 
@@ -218,6 +223,16 @@ class Host:
         """Kill the worker, and only it, as a crash would; it stays enabled."""
         self._end_worker("KILL", timeout_s=10)
 
+    def move_clock(self, seconds: int) -> None:
+        """Let the worker's wall clock be off by *seconds*, within a second and until the next power cut."""
+        if not self._settings.movable_clock:
+            raise LabError(
+                f"{self.name}'s worker goes by the machine's clock; make the lab with movable clocks"
+            )
+        clock = self.path(WORKER_CLOCK)
+        clock.with_suffix(".new").write_text(str(seconds))
+        clock.with_suffix(".new").rename(clock)
+
     def configure(self, settings: str = "") -> None:
         """Let hostler.conf say *settings* beside what it says at first; a worker that runs has to start again."""
         text = etc.contents(self._settings)["hostler/hostler.conf"]
@@ -253,6 +268,7 @@ class Host:
             kept=[str(CHECKOUT), str(BASE), str(self.directory.parent.parent)],
             disk=str(self.directory / "disk.ext4") if self._disk_size else None,
             environment=HOST_ENVIRONMENT,
+            worker=WORKER_WITH_CLOCK if self._settings.movable_clock else WORKER,
         )
         path = self.directory / "host.json"
         path.write_text(json.dumps(asdict(specification)))

@@ -39,6 +39,8 @@ class Specification:
     #: A file system image that is mounted on /var/lib/libvirt, or none.
     disk: str | None
     environment: Mapping[str, str]
+    #: What starts the worker.
+    worker: Sequence[str]
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     socket.sethostname(specification.hostname)
     mount_all(specification)
     join_network(specification.address, specification.hardware_address)
-    Host(specification.environment).live()
+    Host(specification.environment, specification.worker).live()
 
 
 def call(*argv: str) -> None:
@@ -104,8 +106,9 @@ def join_network(address: str, hardware_address: str) -> None:
 class Host:
     """The life of the host: its two services and the orphans."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], worker: Sequence[str]) -> None:
         self._environment = environment
+        self._command = list(worker)
         self._worker: int | None = None
 
     def live(self) -> None:
@@ -131,9 +134,9 @@ class Host:
         if self._worker is not None or not WORKER_ENABLED.exists():
             return
         try:
-            self._worker = self._spawn(["hostler", "worker"], str(WORKER_LOG))
+            self._worker = self._spawn(self._command, str(WORKER_LOG))
         except FileNotFoundError:
-            WORKER_LOG.write_text("pid1: no program `hostler` on PATH\n")
+            WORKER_LOG.write_text(f"pid1: no program {self._command[0]!r} on PATH\n")
             return
         WORKER_PID.write_text(str(self._worker))
 

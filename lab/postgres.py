@@ -18,9 +18,10 @@ from typing import Self
 from lab.process import Daemon, LabError, run, wait_until
 from lab.sockets import free_port, listens
 
+# Not told to the disk, but to the kernel before a commit returns: what was committed outlives the server's death.
 SETTINGS = (
     "fsync=off",
-    "synchronous_commit=off",
+    "synchronous_commit=on",
     "full_page_writes=off",
     "unix_socket_directories=",
     "shared_buffers=32MB",
@@ -31,10 +32,16 @@ SETTINGS = (
 class PostgreSQL:
     """One server; its port stays the same through `kill` and `start`, as do its data."""
 
-    def __init__(self, directory: Path, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        port: int | None = None,
+    ) -> None:
         self.directory = directory
         self.address = address
-        self.port = _recorded_port(directory) or free_port(address)
+        self.port = port or _recorded_port(directory) or free_port(address)
         self._prefix = list(prefix)
         self._daemon = Daemon(directory / "pid.json")
 
@@ -47,6 +54,11 @@ class PostgreSQL:
         server = ["-h", self.address, "-p", str(self.port), "-U", "postgres"]
         run([program("psql"), *server, "-qXc", f'CREATE DATABASE "{database}"', "postgres"])
         return self.url(database)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's first process while it lives."""
+        return self._daemon.pid
 
     def start(self, timeout_s: float = 60) -> None:
         """Start the server and return when it serves; nothing if it runs."""

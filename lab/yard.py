@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,9 +13,10 @@ from lab.etc import Settings
 from lab.guest_kernel import build_kernel
 from lab.host import Host
 from lab.places import BASE
+from lab.postgres import PostgreSQL
 from lab.process import LabError
 from lab.switch import Switch, choosing_a_subnet, identity_of
-from lab.zookeeper import ZooKeeper
+from lab.zookeeper import Ensemble
 
 DEFAULT_DIRECTORY = BASE / "lab"
 
@@ -30,6 +31,12 @@ class Plan:
     disk_size: str | None
     #: What every host's hostler.conf says beside its address and servers.
     settings: str = ""
+    #: One, or an ensemble of three.
+    zookeepers: int = 1
+    #: Keep the records in a PostgreSQL of the lab's own; otherwise in a file that every host sees.
+    postgresql: bool = False
+    #: Let `lab.host.Host.move_clock` move the wall clocks of the workers.
+    movable_clocks: bool = False
 
 
 class Lab:
@@ -44,15 +51,19 @@ class Lab:
         hosts: int = 2,
         disk_size: str | None = None,
         settings: str = "",
+        *,
+        zookeepers: int = 1,
+        postgresql: bool = False,
+        movable_clocks: bool = False,
     ) -> None:
         self.directory = directory.resolve()
-        self._wanted = (hosts, disk_size, settings)
+        self._wanted = Plan(0, hosts, disk_size, settings, zookeepers, postgresql, movable_clocks)
         self._plan_file = self.directory / "lab.json"
 
     @property
     def is_up(self) -> bool:
         """Whether the lab stands; one of its hosts may be off all the same."""
-        return self._plan_file.exists() and self.zookeeper.pid is not None
+        return self._plan_file.exists() and self.zookeeper.is_on
 
     @property
     def switch(self) -> Switch:
@@ -60,15 +71,24 @@ class Lab:
         return Switch(identity_of(self.directory), self._plan().subnet)
 
     @property
-    def zookeeper(self) -> ZooKeeper:
-        """The boards' server; its `kill` and `start` are for the tests."""
+    def zookeeper(self) -> Ensemble:
+        """The boards' server, or servers; `kill` and `start` are for the tests."""
+        switch, size = self.switch, self._plan().zookeepers
+        return Ensemble(self.directory / "zookeeper", switch.control_address, 2181, size, switch.prefix)
+
+    @property
+    def postgresql(self) -> PostgreSQL | None:
+        """The records' server, if they are not in a file; `stop`, `kill` and `start` are for the tests."""
+        if not self._plan().postgresql:
+            return None
         switch = self.switch
-        return ZooKeeper(self.directory / "zookeeper", switch.control_address, 2181, switch.prefix)
+        return PostgreSQL(self.directory / "postgresql", switch.control_address, switch.prefix, 5432)
 
     @property
     def database(self) -> str:
-        """SQLAlchemy's address of the records: a file that every host sees."""
-        return f"sqlite:///{self.directory}/shared/hostler.db"
+        """SQLAlchemy's address of the records: a file that every host sees, or a server."""
+        server = self.postgresql
+        return server.url() if server else f"sqlite:///{self.directory}/shared/hostler.db"
 
     @property
     def hosts(self) -> list[Host]:
@@ -86,8 +106,9 @@ class Lab:
             address=names[name],
             names={**names, "control": switch.control_address},
             database=self.database,
-            zookeeper=f"{switch.control_address}:2181",
+            zookeeper=self.zookeeper.hosts,
             hostler=plan.settings,
+            movable_clock=plan.movable_clocks,
         )
         return Host(self.directory / "hosts" / name, switch, settings, plan.disk_size)
 
@@ -111,20 +132,23 @@ class Lab:
             for host in self.hosts:
                 host.remove()
             self.zookeeper.kill()
+            if self.postgresql:
+                self.postgresql.kill()
             self.switch.down()
             shutil.rmtree(self.directory)
 
     def _install(self) -> None:
-        hosts, disk_size, settings = self._wanted
         self.directory.mkdir(parents=True, exist_ok=True)
         if any(self.directory.iterdir()):
             raise LabError(f"{self.directory} holds something that is no lab; name another folder")
         identity = identity_of(self.directory)
         with choosing_a_subnet(identity) as subnet:
-            self._plan_file.write_text(json.dumps(asdict(Plan(subnet, hosts, disk_size, settings))))
+            self._plan_file.write_text(json.dumps(asdict(replace(self._wanted, subnet=subnet))))
             self.switch.up()
         (self.directory / "shared").mkdir()
         self.zookeeper.start()
+        if self.postgresql:
+            self.postgresql.start()
         for host in self.hosts:
             host.install()
 

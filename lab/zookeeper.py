@@ -4,12 +4,15 @@ For functional tests::
 
     with zookeeper(tmp_path) as hosts:
         KazooClient(hosts=hosts).start()
+
+`Ensemble` is one server or several that elect a leader among them.
 """
 
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +37,15 @@ admin.enableServer=false
 """
 
 
+@dataclass(frozen=True)
+class Membership:
+    """A server's place in an ensemble."""
+
+    number: int
+    #: Where each server is found by the others, as zoo.cfg says it: ``server.1=address:port:port``.
+    servers: Sequence[str]
+
+
 class ZooKeeper:
     """One server; its port stays the same through `kill` and `start`, as do its data."""
 
@@ -43,11 +55,13 @@ class ZooKeeper:
         address: str = "127.0.0.1",
         port: int | None = None,
         prefix: Sequence[str] = (),
+        membership: Membership | None = None,
     ) -> None:
         self.directory = directory
         self.address = address
         self.port = port or _recorded_port(directory) or free_port(address)
         self._prefix = list(prefix)
+        self._membership = membership
         self._daemon = Daemon(directory / "pid.json")
 
     @property
@@ -60,16 +74,38 @@ class ZooKeeper:
         """The server's pid while it lives."""
         return self._daemon.pid
 
+    @property
+    def mode(self) -> str | None:
+        """``standalone``, ``leader`` or ``follower``; None while our own process does not serve."""
+        pid = self.pid
+        # A failed bind is silent, and another's server would answer too.
+        if pid is None or not listens(pid, self.port):
+            return None
+        try:
+            with socket.create_connection((self.address, self.port), timeout=1) as connection:
+                connection.sendall(b"srvr")
+                answer = connection.makefile("rb").read().decode()
+        except OSError:
+            return None
+        return next((line[6:] for line in answer.splitlines() if line.startswith("Mode: ")), None)
+
     def start(self, timeout_s: float = 60) -> None:
         """Start the server and return when it serves; nothing if it runs."""
+        self.launch()
+        wait_until(self._serves, f"ZooKeeper on {self.hosts}", timeout_s)
+
+    def launch(self) -> None:
+        """Start the server, which serves as soon as it finds enough of its ensemble; nothing if it runs."""
         if self.pid is not None:
             return
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         settings = CONFIGURATION.format(data=data, port=self.port, address=self.address)
+        if self._membership is not None:
+            (data / "myid").write_text(str(self._membership.number))
+            settings += "".join(f"{line}\n" for line in self._membership.servers)
         (self.directory / "zoo.cfg").write_text(settings)
         self._daemon.start(self._command(), self.directory / "log")
-        wait_until(self._serves, f"ZooKeeper on {self.hosts}", timeout_s)
 
     def stop(self) -> None:
         """End the server in good order."""
@@ -87,18 +123,9 @@ class ZooKeeper:
         return [*self._prefix, *java.split(), *options.split(), "-cp", str(JAR), server, zoo_cfg]
 
     def _serves(self) -> bool:
-        """Whether our own process answers: a failed bind is silent, and another's server would answer too."""
-        pid = self.pid
-        if pid is None:
+        if self.pid is None:
             raise LabError(f"ZooKeeper ended at once: {(self.directory / 'log').read_text()[-2000:]}")
-        if not listens(pid, self.port):
-            return False
-        try:
-            with socket.create_connection((self.address, self.port), timeout=1) as connection:
-                connection.sendall(b"srvr")
-                return b"Mode: " in connection.makefile("rb").read()
-        except OSError:
-            return False
+        return self.mode is not None
 
     def __enter__(self) -> Self:
         self.start()
@@ -108,6 +135,59 @@ class ZooKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+class Ensemble:
+    """Servers that are one ZooKeeper: a single one, or an odd number that elects a leader.
+
+    Their client ports are *port* and those after it; the ports among them are 100 and 200 higher.
+    """
+
+    def __init__(
+        self, directory: Path, address: str, port: int, size: int = 1, prefix: Sequence[str] = ()
+    ) -> None:
+        self.address = address
+        ports = [port + number for number in range(size)]
+        lines = [
+            f"server.{number}={address}:{each + 100}:{each + 200}" for number, each in enumerate(ports, 1)
+        ]
+        self.servers = [
+            ZooKeeper(
+                directory / str(number),
+                address,
+                each,
+                prefix,
+                Membership(number, lines) if size > 1 else None,
+            )
+            for number, each in enumerate(ports, 1)
+        ]
+
+    @property
+    def hosts(self) -> str:
+        """What kazoo's client takes: ``address:port,address:port``."""
+        return ",".join(server.hosts for server in self.servers)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether every server runs."""
+        return all(server.pid is not None for server in self.servers)
+
+    @property
+    def leader(self) -> ZooKeeper | None:
+        """The server that the others follow, or the only one; None while there is none."""
+        return next((one for one in self.servers if one.mode in ("leader", "standalone")), None)
+
+    def start(self) -> None:
+        """Start what does not run, and return when all of them serve."""
+        for server in self.servers:
+            server.launch()
+        for server in self.servers:
+            server.start()
+
+    def kill(self) -> None:
+        """End all of them as a crash would."""
+        for server in self.servers:
+            server.kill()
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def pytest_runtest_makereport(
 
 
 def _make_whole(lab: Lab) -> None:
-    if lab.zookeeper.pid is None:
+    if not lab.zookeeper.is_on:
         lab.zookeeper.start()
     for host in lab.hosts:
         host.power_on()

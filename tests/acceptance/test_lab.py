@@ -72,11 +72,11 @@ def test_a_command_in_a_host_dies_with_whoever_started_it(kvm1: Host) -> None:
 
 def test_zookeeper_is_reached_from_hosts_and_machine_and_restarts_in_place(lab: Lab, kvm1: Host) -> None:
     assert _reaches(kvm1, lab.zookeeper.address)
-    server = lab.zookeeper
+    (server,) = lab.zookeeper.servers
     before = server.pid
 
-    server.kill()
-    server.start()
+    lab.zookeeper.kill()
+    lab.zookeeper.start()
 
     assert server.pid not in (None, before)
 

@@ -13,7 +13,6 @@ import pytest
 
 from lab import Guest, Host, Lab
 from lab.disks import Disk
-from lab.guest_kernel import build_kernel
 from tests.support.operator import (
     Asked,
     Said,
@@ -105,7 +104,7 @@ def _missing(kvm1: Host, _kvm2: Host, guest: Guest) -> None:
 
 def _shared(kvm1: Host, _kvm2: Host, guest: Guest) -> None:
     second = replace(guest, name="sharer", uuid=new_uuid())
-    xml = second.xml(build_kernel()).replace(str(second.disk_path()), str(guest.disk_path()))
+    xml = second.xml().replace(str(second.disk_path()), str(guest.disk_path()))
     kvm1.run(["virsh", "-q", "define", "/dev/stdin"], text_in=xml)
 
 

@@ -11,7 +11,8 @@ KERNEL = Kernel(Path("/cache/vmlinuz"), Path("/cache/initrd.gz"))
 
 
 def xml(guest: Guest) -> ET.Element:
-    return ET.fromstring(guest.xml(KERNEL))
+    guest.kernel = KERNEL
+    return ET.fromstring(guest.xml())
 
 
 def test_a_guest_in_a_directory_has_its_disks_below_its_uuid() -> None:
@@ -43,6 +44,11 @@ def test_the_console_is_not_among_the_guests_files() -> None:
 def test_a_deaf_guest_is_told_so_on_its_kernels_command_line() -> None:
     assert "ignore_acpi" in str(xml(Guest("deaf", ignore_acpi=True)).findtext("os/cmdline"))
     assert "ignore_acpi" not in str(xml(Guest("hears")).findtext("os/cmdline"))
+
+
+def test_a_guest_writes_its_journal_only_if_told() -> None:
+    assert " journal" in str(xml(Guest("writes", journal=True)).findtext("os/cmdline"))
+    assert "journal" not in str(xml(Guest("rests")).findtext("os/cmdline"))
 
 
 def test_two_guests_of_one_name_have_different_markers() -> None:
