@@ -1,0 +1,63 @@
+"""The operator, at a desk that no fault reaches: commands of hostler, typed on the machine and not in a host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from lab import Lab
+from lab.places import CHECKOUT, HOST_ENVIRONMENT
+from tests.support.operator import PATIENCE_S, Said
+
+CONFIGURATION = """\
+[DEFAULT]
+host = office
+
+[database]
+connection = {database}
+
+[zookeeper]
+hosts = {zookeeper}
+session_timeout = 5
+posting_timeout = 15
+"""
+#: Between two attempts of a command that reached no server.
+PAUSE_S = 0.5
+
+
+class Office:
+    """Where the operator types."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._configuration = lab.directory / "office.conf"
+        self._configuration.write_text(
+            CONFIGURATION.format(database=lab.database, zookeeper=lab.zookeeper.hosts)
+        )
+
+    def type(self, *words: str) -> Said:
+        """Type a command of hostler, once."""
+        program = Path(CHECKOUT, ".venv/bin/hostler")
+        done = subprocess.run(
+            [program, "--config-file", self._configuration, *words],
+            env=HOST_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def insist(self, *words: str, timeout_s: float = 90) -> Said:
+        """Type a command until it does not fail for want of a server, which has the exit code 1."""
+        deadline = time.monotonic() + timeout_s
+        while (said := self.type(*words)).code == 1 and time.monotonic() < deadline:
+            time.sleep(PAUSE_S)
+        return said
+
+    def told(self, *words: str) -> Any:
+        """What a list or show command says as JSON."""
+        said = self.insist(*words, "-f", "json")
+        return json.loads(said.out)

@@ -1,0 +1,108 @@
+"""What must hold when a round is over, looked up in the world and not in hostler's records alone."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import Guest, Host
+from lab.process import LabError, run, wait_until
+from tests.chaos.journal import ACK, Journal
+from tests.chaos.office import Office
+from tests.chaos.witness import Witness
+from tests.support.operator import left_of
+
+#: The longest that a worker which has just come back, or an undo that it owes, is waited for.
+PATIENCE_S = 60.0
+
+
+class Wrong(Exception):
+    """A promise was broken."""
+
+
+def examine(
+    hosts: Sequence[Host],
+    journals: Sequence[Journal],
+    office: Office,
+    witness: Witness,
+    homes: dict[str, str],
+) -> None:
+    """Raise `Wrong` with everything that is wrong; *homes* says where the records have each server."""
+    doctor_is_content(office)
+    found = list(witness.violations)
+    for journal in journals:
+        home = next(host for host in hosts if host.name == homes[journal.guest.uuid])
+        try:
+            writes(journal.guest, home)
+        except LabError as error:
+            found.append(f"{journal.guest.name}: {error}")
+        found += copies(journal.guest, home, hosts, witness)
+        found += journal.problems(hosts)
+    if found:
+        raise Wrong("; ".join(found))
+
+
+def doctor_is_content(office: Office) -> None:
+    """Wait until the doctor finds nothing that anybody has to do something about."""
+    found: list[str] = []
+
+    def clean() -> bool:
+        said = office.type("doctor", "-f", "json")
+        findings = json.loads(said.out) if said.out.strip() else [{"Finding": said.err, "Severity": "error"}]
+        found[:] = [str(one["Finding"]) for one in findings if one["Severity"] != "info"]
+        return not found
+
+    try:
+        wait_until(clean, "the doctor to be content", PATIENCE_S, pause_s=1)
+    except LabError as error:
+        raise Wrong(f"the doctor finds: {'; '.join(found)}") from error
+
+
+def writes(guest: Guest, home: Host) -> None:
+    """See that the guest runs and writes; start it first if it is off."""
+    if guest.state(home) == "shut off":
+        home.run(["virsh", "-q", "start", guest.uuid], check=False)
+    place = len(home.console(guest.name))
+    what = f"a write of {guest.name} on {home.name}"
+    wait_until(lambda: ACK.search(home.console(guest.name), place) is not None, what, 120, pause_s=0.2)
+
+
+def copies(guest: Guest, home: Host, hosts: Sequence[Host], witness: Witness) -> list[str]:
+    """What is not exactly one copy: definitions, processes, autostart, files."""
+    found = []
+    for host in hosts:
+        known = guest.uuid in host.virsh("list", "--all", "--uuid").split()
+        if known != (host is home):
+            found.append(f"{'defined' if known else 'not defined'} on {host.name}; its home is {home.name}")
+        if host is not home and (left := left_of(host, guest)):
+            found.append(f"left on {host.name}: {', '.join(left)}")
+    if len(pids := witness.running(guest.uuid)) != 1:
+        found.append(f"{len(pids)} QEMUs")
+    info = home.run(["virsh", "-q", "dominfo", guest.uuid], check=False).stdout
+    if "Persistent:     yes" not in info:
+        found.append(f"not persistent on {home.name}")
+    if ("Autostart:      enable" in info) != guest.autostart:
+        found.append(f"autostart on {home.name} is not as it was")
+    found += [f"{path} on {home.name} is not its own" for path in left_of(home, guest) if _is_strange(path)]
+    return [f"{guest.name}: {problem}" for problem in found]
+
+
+def disk_holds_journal(guest: Guest, home: Host) -> int:
+    """Shut the guest down, and read its journal from its disk; return its lines. `Wrong` if any is missing."""
+    guest.shut_down(home)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, "raw")
+        image, kind = home.path(guest.disk_path()), guest.disks[0].format
+        run(["qemu-img", "convert", "-f", kind, "-O", "raw", image, raw])
+        lines = run(["debugfs", "-R", "cat /journal", raw]).splitlines()
+    numbers = [int(line.split()[0]) for line in lines]
+    if numbers != list(range(1, len(lines) + 1)):
+        raise Wrong(f"{guest.name}: its disk's journal has lines that are not in order")
+    return len(lines)
+
+
+def _is_strange(path: str) -> bool:
+    """Whether a path carries a mark of a migration."""
+    return any(word in path for word in (".part", "_resize", ".hostler", ".aside"))
