@@ -27,10 +27,10 @@ def offset_s() -> float:
 
 def follow(clock: time_machine.Traveller) -> None:
     """Move the clock whenever its offset changes, for ever."""
-    current, ended = 0.0, threading.Event()
+    current, ended = None, threading.Event()
     while not ended.wait(PAUSE_S):
         if (wanted := offset_s()) != current:
-            clock.shift(wanted - current)
+            clock.move_to(time_machine.escape_hatch.time.time() + wanted)
             current = wanted
 
 

@@ -1,13 +1,22 @@
-"""The operator, at a desk that no fault reaches: commands of hostler, typed on the machine and not in a host."""
+"""The operator, at a desk that no fault reaches: commands of hostler, typed on the machine and not in a host.
+
+What every round asks for is asked through the commands' own client, in this process: a hundred interpreters would
+take longer to start than the migrations that they ask for.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hostler import conf
+from hostler.errors import HostlerError
+from hostler.jobboard.client import Client
+from hostler.jobboard.doctor import Doctor
 from lab import Lab
 from lab.places import CHECKOUT, HOST_ENVIRONMENT
 from tests.support.operator import PATIENCE_S, Said
@@ -36,6 +45,33 @@ class Office:
         self._configuration.write_text(
             CONFIGURATION.format(database=lab.database, zookeeper=lab.zookeeper.hosts)
         )
+
+    def migrate(self, server: str, dest: str) -> str | None:
+        """Ask for a migration; what was said against it, or None."""
+        return self._ask(lambda client: client.migrate(server, dest, requested_by="chaos"))
+
+    def confirm(self, server: str) -> str | None:
+        """Ask for a confirmation; what was said against it, or None."""
+        return self._ask(lambda client: client.confirm(server, requested_by="chaos"))
+
+    def findings(self) -> list[str]:
+        """What the doctor finds that somebody has to do something about."""
+        found: list[str] = []
+
+        def look(client: Client) -> None:
+            report = Doctor(client.database, client.board, timeout_s=20, posting_timeout_s=15).examine()
+            found.extend(str(one) for one in report.findings if one.needs_operator)
+
+        refused = self._ask(look)
+        return [*found, *([refused] if refused else [])]
+
+    def _ask(self, call: Callable[[Client], object]) -> str | None:
+        try:
+            with Client(conf.load([str(self._configuration)])) as client:
+                call(client)
+        except HostlerError as error:
+            return str(error)
+        return None
 
     def type(self, *words: str) -> Said:
         """Type a command of hostler, once."""

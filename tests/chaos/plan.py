@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hostler import flows
 
 #: How many servers the lab has.
-SERVERS = 4
+SERVERS = 6
 #: What strikes; each is a class of `tests.chaos.faults`, by its `name`.
 KINDS = (
     "worker-killed",
@@ -85,7 +85,7 @@ class Plan:
 def make(seed: int, number: int) -> Plan:
     """The plan of a round."""
     rng = random.Random(f"hostler {seed} {number}")
-    moves = tuple(rng.sample(range(SERVERS), rng.choice((2, 3, 4))))
+    moves = tuple(rng.sample(range(SERVERS), rng.choice((3, 4, 5, 6))))
     first = _moment(rng, moves)
     strikes = [_strike(rng, first)]
     if rng.random() < 0.45:

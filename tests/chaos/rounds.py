@@ -105,7 +105,7 @@ class Round:
         try:
             migration = self._ask(guest.uuid, dest)
             if migration is not None and self._await(migration)["status"] == "finished":
-                self.world.office.type("server", "confirm", guest.uuid)
+                self.world.office.confirm(guest.uuid)
                 self._await(migration)
         finally:
             self._over[number].set()
@@ -115,12 +115,12 @@ class Round:
         known = len(self._of_server(server))
         deadline = time.monotonic() + ASK_S
         while time.monotonic() < deadline:
-            said = self.world.office.type("server", "migrate", server, "--to", dest)
+            said = self.world.office.migrate(server, dest)
             found = self._of_server(server)
             if len(found) > known:
                 return str(found[-1])
             time.sleep(1)
-        self.story.append(f"{server[:8]} was not asked for: {' '.join(said.err.split())}")
+        self.story.append(f"{server[:8]} was not asked for: {said}")
         return None
 
     def _await(self, migration: str, timeout_s: float = QUIET_S) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class Round:
         statement = "SELECT uuid, instance_uuid FROM migrations WHERE status IN ('finished', 'confirming')"
         for migration, server in self.world.telegraph.read(statement):
             for _ in range(3):
-                said = self.world.office.insist("server", "confirm", server)
+                said = self.world.office.confirm(server)
                 row = self._await(migration)
                 if row["status"] == "confirmed":
                     self.story.append("confirmed afterwards")
@@ -215,7 +215,7 @@ class Round:
                 self.story.append(f"confirm: {row['error']}")
                 self._type(row["hint"] or "") if row["phase"] == "parked" else self._start(row)
             else:
-                raise Wrong(f"{migration} cannot be confirmed: {row['error'] or said.ending[1]}")
+                raise Wrong(f"{migration} cannot be confirmed: {row['error'] or said}")
 
     def _start(self, row: dict[str, Any]) -> None:
         """Do what a refused confirmation says: the guest shall run again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,9 +48,7 @@ def doctor_is_content(office: Office) -> None:
     found: list[str] = []
 
     def clean() -> bool:
-        said = office.type("doctor", "-f", "json")
-        findings = json.loads(said.out) if said.out.strip() else [{"Finding": said.err, "Severity": "error"}]
-        found[:] = [str(one["Finding"]) for one in findings if one["Severity"] != "info"]
+        found[:] = office.findings()
         return not found
 
     try:

@@ -24,6 +24,7 @@ cpu_allocation_ratio = 64
 shutdown_timeout = 8
 shutdown_retry_interval = 2
 guest_start_timeout = 30
+max_concurrent_migrations = 6
 dead_host_timeout = 12
 
 [database]
@@ -49,10 +50,12 @@ PAUSE_S = 1.0
 def guests(kernel: Kernel) -> list[Guest]:
     """The servers, each another kind: half of them start by themselves when their host boots."""
     return [
-        Guest("layer", journal=True, kernel=kernel, autostart=True),
-        Guest("data", journal=True, kernel=kernel, disks=(Disk(format="raw"), DATA)),
-        Guest("flat", journal=True, kernel=kernel, layout="flat", autostart=True),
-        Guest("flatdata", journal=True, kernel=kernel, layout="flat", disks=(Disk(), DATA)),
+        Guest("alder", journal=True, kernel=kernel, autostart=True),
+        Guest("birch", journal=True, kernel=kernel, disks=(Disk(format="raw"), DATA)),
+        Guest("larch", journal=True, kernel=kernel, disks=(Disk(format="raw"),)),
+        Guest("maple", journal=True, kernel=kernel, disks=(Disk(backed=True), DATA), autostart=True),
+        Guest("cedar", journal=True, kernel=kernel, layout="flat", autostart=True),
+        Guest("daphne", journal=True, kernel=kernel, layout="flat", disks=(Disk(), DATA)),
     ]
 
 
