@@ -54,6 +54,10 @@ class Office:
         """Ask for a confirmation; what was said against it, or None."""
         return self._ask(lambda client: client.confirm(server, requested_by="chaos"))
 
+    def cancel(self, server: str) -> str | None:
+        """Cancel the latest migration of a server; what was said against it, or None."""
+        return self._ask(lambda client: client.cancel(server, requested_by="chaos", reason="chaos"))
+
     def findings(self) -> list[str]:
         """What the doctor finds that somebody has to do something about."""
         found: list[str] = []

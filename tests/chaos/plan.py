@@ -36,6 +36,16 @@ KINDS = (
 HOLDS_S = (0.2, 2.0, 7.0, 20.0)
 HOLD_WEIGHTS = (30, 35, 20, 15)
 CLOCK_JUMPS_S = (-7200, -600, -30, 30, 600, 7200)
+#: What has little to strike elsewhere, and in which step it has.
+AIMED = {
+    "receiver-killed": "CopyImages",
+    "disk-full": "CopyImages",
+    "virsh-start": "PowerOff",
+    "virsh-undefine": "PowerOff",
+    "recover": "StartGuest",
+}
+#: Share of the rounds in which a move is made to walk back, and of the others in which two faults strike.
+WAYS_BACK, TWO_AT_ONCE = 0.2, 0.4
 #: How long after the beginning of its step a fault strikes at most, in seconds.
 LATEST_S = 0.4
 
@@ -86,29 +96,49 @@ def make(seed: int, number: int) -> Plan:
     """The plan of a round."""
     rng = random.Random(f"hostler {seed} {number}")
     moves = tuple(rng.sample(range(SERVERS), rng.choice((3, 4, 5, 6))))
-    first = _moment(rng, moves)
-    strikes = [_strike(rng, first)]
-    if rng.random() < 0.45:
-        strikes.append(_strike(rng, first if rng.random() < 0.4 else _moment(rng, moves)))
+    if rng.random() < WAYS_BACK:
+        return Plan(seed, number, moves, _on_the_way_back(rng, rng.choice(moves)))
+    first = _strike(rng, moves)
+    strikes = [first]
+    if rng.random() < TWO_AT_ONCE:
+        strikes.append(_strike(rng, moves, first.moment if rng.random() < 0.4 else None))
     return Plan(seed, number, moves, tuple(strikes))
 
 
-def _moment(rng: random.Random, moves: tuple[int, ...]) -> Moment:
-    step = rng.choice([*_steps("cold_migration"), *_steps("confirm_resize")])
-    back = step in _steps("cold_migration") and rng.random() < 0.15
-    return Moment(
-        rng.choice(moves), step, "REVERTING" if back else "RUNNING", round(rng.uniform(0, LATEST_S), 2)
-    )
+def _on_the_way_back(rng: random.Random, server: int) -> tuple[Strike, ...]:
+    """A server's move is cancelled before the hand-over, and something strikes while a step of it is undone."""
+    steps = _steps("cold_migration")
+    last = steps.index("HandOver") - 1
+    undone = rng.randrange(last)
+    turn = rng.randrange(undone, last)
+    cancel = Strike("cancel", "source", Moment(server, steps[turn], "RUNNING", 0.0), HOLDS_S[0])
+    moment = Moment(server, steps[undone], "REVERTING", _delay(rng))
+    kinds = [kind for kind in KINDS if kind not in ("cancel", "recover")]
+    return cancel, _struck_by(rng, rng.choice(kinds), moment)
 
 
-def _strike(rng: random.Random, moment: Moment) -> Strike:
+def _strike(rng: random.Random, moves: tuple[int, ...], at: Moment | None = None) -> Strike:
+    kind = rng.choice(KINDS)
+    if at is None:
+        step = rng.choice([*_steps("cold_migration"), *_steps("confirm_resize")])
+        if kind in AIMED and rng.random() < 0.7:
+            step = AIMED[kind]
+        at = Moment(rng.choice(moves), step, "RUNNING", _delay(rng))
+    return _struck_by(rng, kind, at)
+
+
+def _struck_by(rng: random.Random, kind: str, moment: Moment) -> Strike:
     return Strike(
-        kind=rng.choice(KINDS),
+        kind=kind,
         role=rng.choice(("source", "dest")),
         moment=moment,
         hold_s=rng.choices(HOLDS_S, HOLD_WEIGHTS)[0],
         jump_s=rng.choice(CLOCK_JUMPS_S),
     )
+
+
+def _delay(rng: random.Random) -> float:
+    return round(rng.uniform(0, LATEST_S), 2)
 
 
 def _steps(flow: str) -> list[str]:

@@ -26,6 +26,14 @@ def test_every_step_is_struck_in_some_round() -> None:
     assert struck == steps
 
 
+def test_every_undo_before_the_hand_over_is_struck_in_some_round() -> None:
+    moments = {strike.moment for number in range(600) for strike in make(1, number).strikes}
+    undone = {moment.step for moment in moments if moment.state == "REVERTING"}
+    steps = [step.name for step in flows.shape_of("cold_migration")]
+
+    assert undone == set(steps[: steps.index("HandOver") - 1])
+
+
 def test_only_servers_that_move_are_struck() -> None:
     plans = [make(3, number) for number in range(200)]
 
