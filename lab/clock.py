@@ -7,6 +7,7 @@ The time of day of one host cannot be moved without the machine's; so Python's i
 import datetime
 import sys
 import threading
+import time
 from pathlib import Path
 
 import time_machine
@@ -25,12 +26,14 @@ def offset_s() -> float:
         return 0
 
 
-def follow(clock: time_machine.Traveller) -> None:
-    """Move the clock whenever its offset changes, for ever."""
-    current, ended = None, threading.Event()
+def follow(clock: time_machine.Traveller, ended: threading.Event) -> None:
+    """Move the clock whenever its offset changes, until *ended*."""
+    current = None
     while not ended.wait(PAUSE_S):
         if (wanted := offset_s()) != current:
             clock.move_to(time_machine.escape_hatch.time.time() + wanted)
+            # It goes on from when it is first looked at.
+            time.time()
             current = wanted
 
 
@@ -38,7 +41,7 @@ def main() -> int:
     from hostler.cli.app import main as hostler
 
     with time_machine.travel(datetime.datetime.now(datetime.UTC), tick=True) as clock:
-        threading.Thread(target=follow, args=[clock], name="clock", daemon=True).start()
+        threading.Thread(target=follow, args=[clock, threading.Event()], name="clock", daemon=True).start()
         sys.argv = ["hostler", "worker"]
         return hostler()
 

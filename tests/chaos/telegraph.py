@@ -23,6 +23,8 @@ END $$ LANGUAGE plpgsql;
 CREATE OR REPLACE TRIGGER chaos_tell AFTER UPDATE OF state ON atoms
 FOR EACH ROW WHEN (NEW.state IS DISTINCT FROM OLD.state) EXECUTE FUNCTION chaos_tell();
 """
+#: What psycopg2 raises when the database is away, or goes in the middle.
+AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
 #: Between two attempts to reach a database that is away.
 PAUSE_S = 0.1
 
@@ -44,7 +46,7 @@ class Telegraph:
         while True:
             try:
                 return self._ask(statement, arguments)
-            except psycopg2.OperationalError:
+            except AWAY:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(PAUSE_S)
@@ -73,7 +75,7 @@ class Telegraph:
         while not self._ended.is_set():
             try:
                 self._follow()
-            except psycopg2.OperationalError:
+            except AWAY:
                 self._ended.wait(PAUSE_S)
 
     def _follow(self) -> None:
