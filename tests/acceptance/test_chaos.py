@@ -10,15 +10,13 @@ from lab.places import BASE, CHECKOUT
 from lab.switch import identity_of
 from tests.chaos import __main__ as chaos
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 SEED = 1
 ROUNDS = range(1, 3)
 
 
-def test_whatever_dies_every_server_is_there_once_with_all_that_it_wrote(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_whatever_dies_every_server_is_there_once_with_all_that_it_wrote() -> None:
     directory: Path = BASE / f"chaos-test-{identity_of(CHECKOUT)}"
 
     with chaos.world(directory) as world:

@@ -130,11 +130,19 @@ def _strike(rng: random.Random, moves: tuple[int, ...], at: Moment | None = None
 def _struck_by(rng: random.Random, kind: str, moment: Moment) -> Strike:
     return Strike(
         kind=kind,
-        role=rng.choice(("source", "dest")),
+        role=_role(rng, kind, moment),
         moment=moment,
         hold_s=rng.choices(HOLDS_S, HOLD_WEIGHTS)[0],
         jump_s=rng.choice(CLOCK_JUMPS_S),
     )
+
+
+def _role(rng: random.Random, kind: str, moment: Moment) -> str:
+    """Which end is struck: an operator's virsh mostly where the server's domain is by then."""
+    if not kind.startswith("virsh") or rng.random() < 0.2:
+        return rng.choice(("source", "dest"))
+    steps = [*_steps("cold_migration"), *_steps("confirm_resize")]
+    return "source" if steps.index(moment.step) < steps.index("RenameInstanceDir") else "dest"
 
 
 def _delay(rng: random.Random) -> float:

@@ -33,7 +33,11 @@ ASK_S = 60.0
 class Figures:
     """What all rounds came to."""
 
+    rounds: int = 0
     migrations: int = 0
+    #: Servers whose disk, read when all was over, had every line that they ever acknowledged.
+    whole: int = 0
+    lines: int = 0
     endings: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     verbs: Counter[str] = field(default_factory=Counter)
@@ -90,6 +94,7 @@ class Round:
             self.world.homes(),
         )
         self._count(before)
+        self.world.figures.rounds += 1
         return f"{self.line()}; {time.monotonic() - began:.0f} s"
 
     def line(self) -> str:
