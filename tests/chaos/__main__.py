@@ -86,8 +86,10 @@ def read_disks(made: World) -> None:
         due = journal.acknowledged(made.lab.hosts)
         if lines < due:
             raise verdict.Wrong(
-                f"{journal.guest.name}: its disk has {lines} lines, and {due} were acknowledged"
+                f"{journal.guest.name}: its disk has {lines} lines of {due} acknowledged ones"
             )
+        made.figures.whole += 1
+        made.figures.lines += lines
 
 
 def closing(made: World, seconds: float) -> str:
@@ -95,12 +97,14 @@ def closing(made: World, seconds: float) -> str:
     figures: Figures = made.figures
     return "\n".join(
         [
+            f"rounds: {figures.rounds}",
             f"migrations: {figures.migrations} ({_listed(figures.endings)})",
             f"faults: {figures.faults.total()} ({_listed(figures.faults)})",
             f"moments: {len(figures.moments)} ({_listed(figures.moments)})",
             f"parked migrations resolved by what they said: {figures.verbs.total()} ({_listed(figures.verbs)})",
             f"looks at the processes: {made.witness.looks}",
             f"servers running twice: {len(made.witness.violations)}",
+            f"servers whole in the end: {figures.whole} of {len(made.journals)}, with {figures.lines} writes",
             f"seconds: {seconds:.0f}",
         ]
     )
