@@ -26,7 +26,6 @@ class Witness:
         self.violations: list[str] = []
         self.looks = 0
         self._servers = servers
-        self._strangers: set[int] = set()
         #: Of each server that has two QEMUs: what the virtual CPUs of each had spent when the second came.
         self._at_first: dict[str, dict[int, int]] = {}
         self._ended = threading.Event()
@@ -44,14 +43,10 @@ class Witness:
     def _look(self) -> dict[str, list[int]]:
         """The QEMUs of each server."""
         found: dict[str, list[int]] = {}
-        pids = {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
-        self._strangers &= pids
-        for pid in pids - self._strangers:
-            server = _server_of(pid)
-            if server in self._servers:
-                found.setdefault(server, []).append(pid)
-            elif server is None:
-                self._strangers.add(pid)
+        for process in Path("/proc").iterdir():
+            server = _server_of(process) if process.name.isdigit() else None
+            if server is not None and server in self._servers:
+                found.setdefault(server, []).append(int(process.name))
         return found
 
     def _compare(self, found: dict[str, list[int]]) -> None:
@@ -80,16 +75,14 @@ class Witness:
         self._thread.join()
 
 
-def _server_of(pid: int) -> str | None:
-    """The UUID of the server that a QEMU runs; None for any other process, "" for one that just begins."""
+def _server_of(process: Path) -> str | None:
+    """The UUID of the server that a QEMU runs; None for any other process."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        program = Path(f"/proc/{pid}/comm").read_text()
+        if not (process / "comm").read_text().startswith("qemu-system"):
+            return None
+        words = (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
-        return ""
-    if not program.startswith("qemu-system"):
-        # A process that has not become its program yet, as QEMU before its exec, may still do so.
-        return None if words[0] and not words[0].endswith((b"libvirtd", b"qemu-system-x86_64")) else ""
+        return None
     return words[words.index(b"-uuid") + 1].decode() if b"-uuid" in words else None
 
 
