@@ -21,6 +21,8 @@ WORKER_PID = Path("/run/hostler-worker.pid")
 #: How often the first process has looked whether a worker is to be started: how `Host.start_worker` knows.
 WORKER_LOOKS = Path("/run/hostler-worker.looks")
 WORKER_LOG = Path("/var/log/hostler/worker.log")
+#: Until a libvirtd that has ended is started again, as by systemd.
+RESTART_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,11 @@ class Host:
         self._environment = environment
         self._command = list(worker)
         self._worker: int | None = None
+        self._libvirtd: int | None = None
 
     def live(self) -> None:
         """Start what belongs to a boot, then reap for ever."""
-        self._spawn(["/usr/sbin/libvirtd", "-f", "/etc/libvirt/libvirtd.conf"], "/var/log/libvirt/stderr.log")
+        self._start_libvirtd()
         worker_is_due, looks = True, 0
         while True:
             if worker_is_due and LIBVIRT_SOCKET.exists():
@@ -128,6 +131,10 @@ class Host:
                 return
             worker_is_due |= bool(got and got.si_signo == signal.SIGUSR1)
             self._reap()
+
+    def _start_libvirtd(self) -> None:
+        libvirtd = ["/usr/sbin/libvirtd", "-f", "/etc/libvirt/libvirtd.conf"]
+        self._libvirtd = self._spawn(libvirtd, "/var/log/libvirt/stderr.log")
 
     def _start_worker(self) -> None:
         """Start the worker iff it is enabled and does not run; nothing restarts it when it ends."""
@@ -163,6 +170,9 @@ class Host:
                 return
             if pid == 0:
                 return
+            if pid == self._libvirtd:
+                time.sleep(RESTART_S)
+                self._start_libvirtd()
             if pid == self._worker:
                 self._worker = None
                 WORKER_PID.unlink(missing_ok=True)

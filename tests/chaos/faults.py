@@ -200,6 +200,19 @@ class ReceiverKilled(Fault):
         return self.scene.dest.name if killed else None
 
 
+class LibvirtdKilled(Fault):
+    """kill -9; its guests run on, and it comes back at once."""
+
+    name = "libvirtd-killed"
+
+    def strike(self) -> str | None:
+        with self.scene.keeper.power_of(self.host):
+            if not self.host.is_on:
+                return None
+            self.host.kill_libvirtd()
+        return self.host.name
+
+
 class DiskFull(Fault):
     """Nothing is left where the images lie. QEMU pauses a guest that cannot write; the operator resumes it."""
 
@@ -325,6 +338,7 @@ FAULTS: dict[str, Callable[[Scene, Strike], Fault]] = {
         DatabaseStopped,
         DatabaseKilled,
         ReceiverKilled,
+        LibvirtdKilled,
         DiskFull,
         ClockJump,
         VirshStart,

@@ -25,6 +25,7 @@ KINDS = (
     "database-stopped",
     "database-killed",
     "receiver-killed",
+    "libvirtd-killed",
     "disk-full",
     "clock-jump",
     "virsh-start",
