@@ -45,8 +45,10 @@ AIMED = {
     "virsh-undefine": "PowerOff",
     "recover": "StartGuest",
 }
-#: Share of the rounds in which a move is made to walk back, and of the others in which two faults strike.
-WAYS_BACK, TWO_AT_ONCE = 0.2, 0.4
+#: Share of the rounds in which a move is made to walk back.
+WAYS_BACK = 0.2
+#: Faults beside the first one, and how many of them strike at the same moment as the one before.
+MORE_FAULTS, AT_ONCE = (0, 1, 1, 2), 0.4
 #: How long after the beginning of its step a fault strikes at most, in seconds.
 LATEST_S = 0.4
 
@@ -99,10 +101,9 @@ def make(seed: int, number: int) -> Plan:
     moves = tuple(rng.sample(range(SERVERS), rng.choice((3, 4, 5, 6))))
     if rng.random() < WAYS_BACK:
         return Plan(seed, number, moves, _on_the_way_back(rng, rng.choice(moves)))
-    first = _strike(rng, moves)
-    strikes = [first]
-    if rng.random() < TWO_AT_ONCE:
-        strikes.append(_strike(rng, moves, first.moment if rng.random() < 0.4 else None))
+    strikes = [_strike(rng, moves)]
+    for _ in range(rng.choice(MORE_FAULTS)):
+        strikes.append(_strike(rng, moves, strikes[-1].moment if rng.random() < AT_ONCE else None))
     return Plan(seed, number, moves, tuple(strikes))
 
 
