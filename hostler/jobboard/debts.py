@@ -102,6 +102,18 @@ def are_owed(session: Session, migration: str) -> bool:
     return session.scalar(select(Debt.task).where(Debt.migration_uuid == migration).limit(1)) is not None
 
 
+def forget_if_over(session: Session, migration: str) -> None:
+    """Remove what was written ahead once nobody asks for it any more.
+
+    Until a migration is confirmed its way back may still be asked for, however often a confirmation has failed; and a
+    host that was away may still owe an undo.
+    """
+    row = moves.get(session, migration)
+    unconfirmed = row.status in ("finished", "confirming")
+    if row.phase == "closed" and not unconfirmed and not are_owed(session, migration):
+        fence.forget(session, migration)
+
+
 @dataclass(frozen=True)
 class Payer:
     """Undoes what *host* owes."""
@@ -165,8 +177,7 @@ def _pay_one(database: Database, debt: Debt, drivers: Drivers, timeouts: Timeout
             )
         )
         records.note(session, "paid", f"{debt.host} was away and has undone {debt.task}")
-        if migration.phase == "closed" and not are_owed(session, migration.uuid):
-            fence.forget(session, migration.uuid)
+        forget_if_over(session, migration.uuid)
 
 
 def _arguments(step: HostTask, flow: StoredFlow) -> dict[str, Any]:

@@ -259,8 +259,7 @@ class MigrationLeg:
                     hint=None,
                     finished_at=now(),
                 )
-                if moves.get(session, row.uuid).status == "confirmed":
-                    fence.forget(session, row.uuid)
+            debts.forget_if_over(session, row.uuid)
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self.board.consume(self.claim)
         if self.tether.interrupted:
@@ -298,8 +297,6 @@ class MigrationLeg:
         if expected := ending["expected_task_state"]:
             changes |= self._let_go_or_retry(session, current, expected, error, next_try)
         moves.save(session, row.uuid, phase="closed", outcome=outcome, finished_at=now(), **changes)
-        if not debts.are_owed(session, row.uuid):
-            fence.forget(session, row.uuid)
         return outcome
 
     def _final_status(self, session: Session, current: Migration, ending: str | None) -> str:

@@ -104,6 +104,31 @@ def test_a_destination_lost_behind_the_hand_over_is_given_up_for_the_source(
     assert world.look() == before
 
 
+@pytest.mark.parametrize("confirmation", ["waits for the dead host", "was refused"])
+def test_a_confirmation_that_failed_leaves_the_way_back(world: World, confirmation: str) -> None:
+    server = world.add_server()
+    before = world.look()
+    number = world.migrate("web1").uuid
+    if confirmation == "was refused":
+        world.hosts["kvm2"].hypervisor.destroy(server)
+        world.client.confirm("web1", requested_by="tester")
+        world.run()
+        world.cut_power("kvm2")
+    else:
+        world.client.confirm("web1", requested_by="tester")
+        world.cut_power("kvm2")
+        world.run()
+    assert (world.migration(number).phase, world.migration(number).status) == ("closed", "finished")
+    world.board.client.delete(world.board.path("workers", "kvm2"))
+    world.client.recover(number, "kvm2", requested_by="alice", reason="its disk burnt", drop_writes=True)
+    world.run()
+    assert world.look_at("kvm1") == before["kvm1"]
+    assert world.hosts["kvm1"].hypervisor.power_state(server).active
+
+    world.power_on("kvm2")
+    assert world.look() == before
+
+
 @pytest.mark.parametrize("name", ["PowerOff", "UndefineDomain", "RenameInstanceDir", "CopyImages"])
 def test_a_source_lost_before_the_copy_frees_the_destination_and_the_server_waits(
     world: World, name: str
