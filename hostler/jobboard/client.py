@@ -87,8 +87,13 @@ class Client:
     def board(self) -> Board:
         """The boards."""
         if self._board is None:
-            self._board = Board(connect(self._conf), self._conf.zookeeper.root)
-            self._board.ensure()
+            board = Board(connect(self._conf), self._conf.zookeeper.root)
+            try:
+                self._zookeeper(board.ensure)
+            except ServerUnreachable:
+                disconnect(board.client)
+                raise
+            self._board = board
         return self._board
 
     @property

@@ -33,6 +33,15 @@ KINDS = (
     "cancel",
     "recover",
 )
+#: What is over as soon as it has struck.
+SUDDEN = (
+    "receiver-killed",
+    "libvirtd-killed",
+    "reboot",
+    "virsh-start",
+    "virsh-undefine",
+    "cancel",
+)
 #: Seconds until a fault is healed: at once, within a session's life, beyond it, beyond *dead_host_timeout*.
 HOLDS_S = (0.2, 2.0, 7.0, 20.0)
 HOLD_WEIGHTS = (30, 35, 20, 15)
@@ -113,7 +122,7 @@ def _on_the_way_back(rng: random.Random, server: int) -> tuple[Strike, ...]:
     last = steps.index("HandOver") - 1
     undone = rng.randrange(last)
     turn = rng.randrange(undone, last)
-    cancel = Strike("cancel", "source", Moment(server, steps[turn], "RUNNING", 0.0), HOLDS_S[0])
+    cancel = Strike("cancel", "source", Moment(server, steps[turn], "RUNNING", 0.0), 0)
     moment = Moment(server, steps[undone], "REVERTING", _delay(rng))
     kinds = [kind for kind in KINDS if kind not in ("cancel", "recover")]
     return cancel, _struck_by(rng, rng.choice(kinds), moment)
@@ -134,7 +143,7 @@ def _struck_by(rng: random.Random, kind: str, moment: Moment) -> Strike:
         kind=kind,
         role=_role(rng, kind, moment),
         moment=moment,
-        hold_s=rng.choices(HOLDS_S, HOLD_WEIGHTS)[0],
+        hold_s=rng.choices(HOLDS_S, HOLD_WEIGHTS)[0] * (kind not in SUDDEN),
         jump_s=rng.choice(CLOCK_JUMPS_S),
     )
 
