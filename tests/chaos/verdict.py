@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from tests.chaos.office import Office
 from tests.chaos.witness import Witness
 from tests.support.operator import left_of
 
+#: Where a disk is copied to be read.
+READ = Path("/var/lib/libvirt/read.raw")
 #: The longest that a worker which has just come back, or an undo that it owes, is waited for.
 PATIENCE_S = 60.0
 
@@ -89,11 +90,10 @@ def copies(guest: Guest, home: Host, hosts: Sequence[Host], witness: Witness) ->
 def disk_holds_journal(guest: Guest, home: Host) -> int:
     """Shut the guest down, and read its journal from its disk; return its lines. `Wrong` if any is missing."""
     guest.shut_down(home)
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder, "raw")
-        image, kind = home.path(guest.disk_path()), guest.disks[0].format
-        run(["qemu-img", "convert", "-f", kind, "-O", "raw", image, raw])
-        lines = run(["debugfs", "-R", "cat /journal", raw]).splitlines()
+    # In the host: the image may have a backing file there.
+    home.run(["qemu-img", "convert", "-f", guest.disks[0].format, "-O", "raw", guest.disk_path(), READ])
+    lines = run(["debugfs", "-R", "cat /journal", home.path(READ)]).splitlines()
+    home.path(READ).unlink()
     numbers = [int(line.split()[0]) for line in lines]
     if numbers != list(range(1, len(lines) + 1)):
         raise Wrong(f"{guest.name}: its disk's journal has lines that are not in order")
