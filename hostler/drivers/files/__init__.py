@@ -68,6 +68,12 @@ class InstanceFiles(Protocol):
     def put_back(self, unit: Unit, migration: str) -> None:
         """Undo :meth:`set_aside`; nothing if it is where it belongs."""
 
+    def way_back_problems(self, units: Sequence[Unit], migration: str, digest: Digest) -> list[str]:
+        """Return, as sentences, why :meth:`put_back` would not bring *units* back whole. It only reads.
+
+        What was set aside is there, its names are free, and the SHARED units are what they were.
+        """
+
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """Remove for good what was set aside, and see it gone. Nothing that lacks our mark is touched."""
 
@@ -90,11 +96,21 @@ class InstanceFiles(Protocol):
         """Rename *unit* from its part directory to its final path, never replacing; mode, owner, fsync.
 
         For every unit that :meth:`missing` named. Whatever else arrived in a directory unit's part is
-        dropped.
+        dropped. What was placed before, and taken out by :meth:`unplace`, comes back as it is: a guest may
+        have used it meanwhile.
         """
 
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
         """Undo :meth:`place`: only what this migration placed, by its inode in that directory's marker."""
+
+    def strangers(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Return, as sentences, what is in the places of *units* and was not placed there by *migration*.
+
+        It only reads.
+        """
+
+    def written(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Return the paths of the images of *units* that were written to since they were placed. It only reads."""
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""

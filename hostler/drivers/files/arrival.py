@@ -71,6 +71,27 @@ class Arrival:
             else:
                 self._take_back(spot)
 
+    def stranger(self, unit: Unit, instance: str, migration: str) -> str:
+        """Return, as a sentence, that what is in *unit*'s place is not the migration's; nothing if it is."""
+        final = disk.look(self._place.at(unit.path))
+        spot = self._spot(unit, instance, migration)
+        if final is None or (spot is not None and spot.recorded == final.st_ino):
+            return ""
+        return f"{unit.path} is not what migration {migration} has placed there: move it away if it is needed"
+
+    def written(self, unit: Unit, instance: str, migration: str) -> list[str]:
+        """Return the paths of *unit*'s images whose times are later than the record of their placing."""
+        spot = self._spot(unit, instance, migration)
+        if spot is None:
+            return []
+        placed_at = (spot.directory / markers.NAME).lstat().st_mtime_ns
+        # A guest that is only created has its TPM and its UEFI variables written to.
+        images = [entry for entry in unit.files if entry.virtual_bytes]
+        files = {
+            f"{unit.path}/{entry.name}".rstrip("/"): disk.look(spot.final / entry.name) for entry in images
+        }
+        return [path for path, found in files.items() if found is not None and found.st_mtime_ns > placed_at]
+
     def _spot(self, unit: Unit, instance: str, migration: str) -> Spot | None:
         marker = self._parts.marker(unit, instance, migration)
         if marker is None:
@@ -86,11 +107,12 @@ class Arrival:
             return
         if disk.look(spot.final) is not None:
             raise DestinationDiskExists(host=self._place.host, path=unit.path)
-        self._check_complete(unit, spot)
-        _seal(unit, spot.part)
-        inode = spot.part.lstat().st_ino
-        placed = {**spot.marker.placed, spot.final.name: inode}
-        markers.write(spot.directory, dataclasses.replace(spot.marker, placed=placed))
+        if not self._was_placed(spot):
+            self._check_complete(unit, spot)
+            _seal(unit, spot.part)
+            inode = spot.part.lstat().st_ino
+            placed = {**spot.marker.placed, spot.final.name: inode}
+            markers.write(spot.directory, dataclasses.replace(spot.marker, placed=placed))
         rename.rename(spot.part, spot.final)
 
     def _place_shared(self, unit: Unit, spot: Spot) -> None:
@@ -120,6 +142,12 @@ class Arrival:
             return False
         rename.sync_names(spot.part, spot.final)
         return True
+
+    @staticmethod
+    def _was_placed(spot: Spot) -> bool:
+        """Whether what is in the part directory was sealed, and is as it was taken out of its final place."""
+        part = disk.look(spot.part)
+        return part is not None and part.st_ino == spot.recorded
 
     def _check_complete(self, unit: Unit, spot: Spot) -> None:
         fits = disk.is_directory if unit.directory else disk.is_file

@@ -12,7 +12,7 @@ from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.marked import Marked, Marks
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
-from hostler.drivers.files.room import Room, absent, missing
+from hostler.drivers.files.room import Room, absent, changed, missing
 from hostler.drivers.files.survey import Survey
 from hostler.drivers.files.uses import Uses
 from hostler.objects import Domain, Unit
@@ -84,6 +84,12 @@ class LocalFiles:
         """Rename *unit* back; the mark goes last."""
         self._aside.put_back(unit, migration)
 
+    def way_back_problems(self, units: Sequence[Unit], migration: str, digest: Digest) -> list[str]:
+        """Return why *units* could not be put back whole."""
+        with as_source(self._place):
+            own = [problem for unit in units for problem in self._aside.problems(unit, migration)]
+            return own + changed(self._place, units, digest)
+
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """Remove what was set aside; renamed once more before, so that a removal cut short knows its own."""
         self._aside.remove_aside(unit, migration)
@@ -114,6 +120,17 @@ class LocalFiles:
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
         """Rename *unit* back into its part directory; the rule for shared files is in :mod:`.shared`."""
         self._arrival.unplace(unit, instance, migration)
+
+    def strangers(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Return what is in the places of *units* and is not the migration's."""
+        with as_destination(self._place):
+            found = [self._arrival.stranger(unit, instance, migration) for unit in units]
+        return [problem for problem in found if problem]
+
+    def written(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Return which images were written to since they were placed, as their times say."""
+        with as_destination(self._place):
+            return [path for unit in units for path in self._arrival.written(unit, instance, migration)]
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return which files of *units* are not in place."""

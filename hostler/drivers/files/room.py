@@ -72,11 +72,7 @@ class Room:
             return [f"there is a {unit.path} already: move it away if nobody needs it"]
         if not disk.is_file(disk.look(final)):
             return [f"{unit.path} is here, but is not a regular file"]
-        try:
-            same = self._digest(unit.path) == unit.digest
-        except (DiskNotFound, ImageTransferError, InvalidDiskInfo, OSError) as error:
-            return [f"{unit.path} cannot be read: {error}"]
-        return [] if same else [f"{unit.path} is here with other contents than on the source"]
+        return _other_contents(unit, self._digest, "on the source")
 
     def _space_problems(self, units: Sequence[Unit]) -> list[str]:
         need: dict[int, int] = {}
@@ -107,6 +103,24 @@ def absent(place: Place, units: Sequence[Unit]) -> list[str]:
     """Return, as sentences, which files of *units* are not at their final paths."""
     paths = [f"{unit.path}/{entry.name}".rstrip("/") for unit in units for entry in unit.files]
     return [f"{path} is not there" for path in paths if not disk.is_file(disk.look(place.at(path)))]
+
+
+def changed(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -> list[str]:
+    """Return, as sentences, which SHARED files of *units* are not there, or not with the inspected contents."""
+    found = []
+    for unit in units:
+        if unit.kind is UnitKind.SHARED:
+            found += absent(place, [unit]) or _other_contents(unit, digest, "when it was inspected")
+    return found
+
+
+def _other_contents(unit: Unit, digest: Callable[[str], str], than: str) -> list[str]:
+    """Return, as a sentence, that the SHARED *unit*'s file here has other contents."""
+    try:
+        same = digest(unit.path) == unit.digest
+    except (DiskNotFound, ImageTransferError, InvalidDiskInfo, OSError) as error:
+        return [f"{unit.path} cannot be read: {error}"]
+    return [] if same else [f"{unit.path} is here with other contents than {than}"]
 
 
 def _nearest(directory: Path) -> Path:

@@ -45,6 +45,9 @@ class Hypervisor(Protocol):
     def qemu_pids(self, uuid: str) -> list[int]:
         """Return the processes on this host that run a guest of that UUID, known to the hypervisor or not."""
 
+    def agent_answers(self, uuid: str, timeout_s: float) -> bool | None:
+        """Tell whether the agent in the guest answers a ping in time; None where no agent is connected."""
+
     def busy(self, uuid: str) -> bool:
         """Tell whether a job or call of anybody is still active on the domain; False where there is none."""
 

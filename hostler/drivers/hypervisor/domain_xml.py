@@ -139,6 +139,12 @@ def project_of(root: Element) -> str | None:
     return None
 
 
+def agent_is_connected(xml: str) -> bool:
+    """Tell whether somebody in the guest whose running definition this is listens to the QEMU agent's channel."""
+    targets = parse(xml).findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    return any(target.get("state") == "connected" for target in targets)
+
+
 def snapshot_is_external(xml: str) -> bool:
     """Tell whether a snapshot keeps its memory or a disk in a file of its own."""
     root = parse(xml)

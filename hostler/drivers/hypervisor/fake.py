@@ -38,6 +38,8 @@ class FakeHypervisor:
         self.ignore_acpi: set[str] = set()
         #: how many presses of the power button each guest misses before it listens
         self.lost_presses: dict[str, int] = {}
+        #: whether the agent that is connected in each guest answers; none is in others
+        self.agents: dict[str, bool] = {}
         #: UUIDs of domains on which somebody's job is active
         self.jobs: set[str] = set()
         #: (name of the call, UUID or None), oldest first
@@ -130,6 +132,11 @@ class FakeHypervisor:
         """Return a made-up process where the guest is active."""
         self._enter("qemu_pids", uuid)
         return [100_000 + sorted(self.guests).index(uuid)] if self._state(uuid).active else []
+
+    def agent_answers(self, uuid: str, timeout_s: float) -> bool | None:
+        """Return what *agents* says of the guest that runs."""
+        self._enter("agent_answers", uuid)
+        return self.agents.get(uuid) if self._state(uuid) is PowerState.RUNNING else None
 
     def busy(self, uuid: str) -> bool:
         """Tell whether *jobs* names the domain."""

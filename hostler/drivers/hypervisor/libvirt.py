@@ -122,6 +122,14 @@ class LibvirtHypervisor:
         """Return the QEMU processes of that UUID, known to libvirt or not."""
         return processes.qemu_pids(uuid)
 
+    def agent_answers(self, uuid: str, timeout_s: float) -> bool | None:
+        """Tell whether the guest's agent answers a ping; None where none is connected."""
+        with self._connection.calls() as connection:
+            domain = runtime.find(connection, uuid)
+            with _gone_is_fine():
+                return None if domain is None else runtime.agent_answers(domain, timeout_s)
+            return None
+
     def busy(self, uuid: str) -> bool:
         """Tell whether a job or a call of anybody is still active on the domain."""
         with self._connection.calls() as connection:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 
 from hostler import errors
 from hostler.drivers.hypervisor import domain_xml
@@ -18,6 +19,9 @@ DEFINED = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 #: libvirt that can undefine and keep the state of an emulated TPM.
 KEEP_TPM_VERSION = 8_009_000
+
+_PING = '{"execute": "guest-ping"}'
+_NO_ANSWER = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED)
 
 _STATES = {
     libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
@@ -60,6 +64,19 @@ def busy(domain: Any) -> bool:
             return False
         raise
     return bool(job != libvirt.VIR_DOMAIN_JOB_NONE or control != libvirt.VIR_DOMAIN_CONTROL_OK)
+
+
+def agent_answers(domain: Any, timeout_s: float) -> bool | None:
+    """Ping the guest's agent; None where the running guest has no channel to one, or nobody listens to it."""
+    if not domain.isActive() or not domain_xml.agent_is_connected(domain.XMLDesc(0)):
+        return None
+    try:
+        libvirt_qemu.qemuAgentCommand(domain, _PING, max(1, round(timeout_s)), 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _NO_ANSWER:
+            return False
+        raise
+    return True
 
 
 def snapshots(domain: Any) -> list[Snapshot]:

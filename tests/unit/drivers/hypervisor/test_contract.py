@@ -151,6 +151,18 @@ def test_waiting_for_the_end_is_woken_by_it(world: World) -> None:
     killer.join()
 
 
+def test_a_guest_that_has_no_agent_is_not_taken_for_one_that_hangs(world: World) -> None:
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    for devices in ("", channel):
+        assert world.hypervisor.agent_answers(world.uuid, 1) is None
+        world.hypervisor.define(world.xml(devices))
+        assert world.hypervisor.agent_answers(world.uuid, 1) is None
+        world.hypervisor.start(world.uuid)
+        assert world.hypervisor.agent_answers(world.uuid, 1) is None
+        world.hypervisor.destroy(world.uuid)
+        world.hypervisor.undefine(world.uuid)
+
+
 def test_a_guest_may_ignore_its_power_button(world: World) -> None:
     world.hypervisor.define(world.xml())
     world.hypervisor.shutdown(world.uuid)
