@@ -74,6 +74,12 @@ default_opts = [
         min=1,
         help="Seconds until a guest must be running on its new host.",
     ),
+    cfg.IntOpt(
+        "resize_confirm_window",
+        default=0,
+        min=0,
+        help="Seconds after which a migration to this host is confirmed by itself, if its guest is well; 0 for never.",
+    ),
     cfg.FloatOpt(
         "cpu_allocation_ratio", default=4.0, min=0.1, help="Virtual CPUs that a CPU of the host may carry."
     ),
@@ -93,7 +99,8 @@ default_opts = [
         "dead_host_timeout",
         default=120.0,
         min=1,
-        help="Seconds without a worker after which a destination counts as dead, and its migrations are undone.",
+        help="Seconds without a worker after which a host counts as dead: what has not passed its point of no return is"
+        " then undone without it.",
     ),
     cfg.IntOpt(
         "max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."

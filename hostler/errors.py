@@ -201,6 +201,14 @@ class QuotaBelowUse(Refused):
     hint_template = "the same command with --force; until the project uses less, nothing of it may grow"
 
 
+class WritesWouldBeLost(Refused):
+    """Going back to the files that *source* set aside drops what the server has written on *host* since."""
+
+    template = (
+        "{server!r} ran on {host}: going back to {source} drops everything written since it was handed over"
+    )
+
+
 class ComputeResourcesUnavailable(Refused):
     """The destination's claim failed. Amounts are in *unit*."""
 

@@ -92,7 +92,10 @@ def _begin(seen: Snapshot) -> Change:
 
 def heading(seen: Snapshot, arrow: str = "->") -> str:
     """Return who moves from where to where."""
-    return f"{printable(seen.server)}: {printable(seen.source)} {arrow} {printable(seen.dest)}"
+    hosts = [printable(seen.source), printable(seen.dest)]
+    if seen.flow == "revert_resize":
+        hosts.reverse()
+    return f"{printable(seen.server)}: {hosts[0]} {arrow} {hosts[1]}"
 
 
 def _step_changes(view: StepView, before: Mark, at: datetime.datetime) -> Iterator[Change]:
@@ -157,7 +160,7 @@ def ending(seen: Snapshot) -> tuple[str, str]:
     show = command("migration", "show", seen.uuid)
     sentences = {
         "refused": (f"refused, nothing was changed: {error}", seen.hint or ask_again(seen)),
-        "reverted": (f"reverted, {server} is back on {seen.source}: {error}", seen.hint or show),
+        "reverted": (f"{_undone(seen, server)}: {error}", seen.hint or show),
         "parked": (f"{server} needs an operator: {error}", seen.hint or show),
     }
     if seen.outcome == "success":
@@ -168,10 +171,20 @@ def ending(seen: Snapshot) -> tuple[str, str]:
     return sentence, printable(hint)
 
 
+def _undone(seen: Snapshot, server: str) -> str:
+    undone = {"confirm_resize": "not confirmed", "revert_resize": "not brought back"}.get(seen.flow)
+    return (
+        f"{undone}, {server} is still on {seen.dest}"
+        if undone
+        else f"reverted, {server} is back on {seen.source}"
+    )
+
+
 def ask_again(seen: Snapshot) -> str:
     """Return what to type once the cause of a refusal is mended."""
     to = () if seen.chosen else ("--to", seen.dest)
-    verb = ("confirm",) if seen.flow == "confirm_resize" else ("migrate", *to)
+    verbs = {"confirm_resize": ("confirm",), "revert_resize": ("revert", "--reason", "...")}
+    verb = verbs.get(seen.flow, ("migrate", *to))
     dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
     return f"mend that, then: {command('server', *verb, *dry, seen.server, fallback=seen.server_uuid)}"
 
@@ -180,6 +193,10 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
     took = duration(seen.elapsed_s)
     if seen.flow == "confirm_resize":
         return f"confirmed: {server} stays on {seen.dest}; nothing of it is left on {seen.source}", ""
+    if seen.flow == "revert_resize":
+        power = f", {seen.power_state}" if seen.power_state else ""
+        gone = f"nothing of it is left on {seen.dest}"
+        return f"brought back: {server} is on {seen.source} again{power}; {gone} ({took})", ""
     if seen.migration_type == "dry-run":
         return f"nothing stands in the way of moving {server} to {seen.dest}", ""
     power = f", {seen.power_state}" if seen.power_state else ""

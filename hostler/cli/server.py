@@ -152,6 +152,37 @@ class ConfirmServer(Command):
             return waiting.follow(self, client, migration, parsed_args)
 
 
+class RevertServer(Command):
+    """Bring a server that was moved, and is not confirmed yet, back to its old host, as it was when it left.
+
+    What it has written since it was moved is dropped.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = _with_server(super().get_parser(prog_name))
+        parser.add_argument("--reason", required=True, help="For the history: why.")
+        parser.add_argument(
+            "--drop-writes",
+            action="store_true",
+            help="Accept that what the server has written since it was moved is lost.",
+        )
+        waiting.add(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Ask for it; wait for it if told so."""
+        waiting.check(parsed_args, parsed_args.wait)
+        with self.app.client() as client:
+            migration = client.revert_resize(
+                parsed_args.server,
+                requested_by=getpass.getuser(),
+                reason=parsed_args.reason,
+                drop_writes=parsed_args.drop_writes,
+            )
+            return waiting.follow(self, client, migration, parsed_args)
+
+
 def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "server", metavar="SERVER", help="Name or UUID; write -- before a name that begins with a dash."

@@ -172,6 +172,8 @@ class Snapshot:
     def host(self) -> str:
         """Where the server is, as far as the flow knows."""
         passed = any(view.step.point_of_no_return and view.state == DONE for view in self.steps)
+        if self.flow == "revert_resize":
+            return self.source if passed else self.dest
         return self.dest if passed or self.flow == "confirm_resize" else self.source
 
     @property

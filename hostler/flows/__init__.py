@@ -11,6 +11,7 @@ from taskflow.patterns import linear_flow
 from hostler.errors import FlowNotFound, StepNotFound
 from hostler.flows.cold_migration import cold_migration, dry_run
 from hostler.flows.confirm_resize import confirm_resize
+from hostler.flows.revert_resize import revert_resize
 from hostler.flows.shape import Step
 from hostler.tasks.base import HostTask
 
@@ -18,6 +19,7 @@ FLOWS: dict[str, Callable[[], linear_flow.Flow]] = {
     "cold_migration": cold_migration,
     "confirm_resize": confirm_resize,
     "dry_run": dry_run,
+    "revert_resize": revert_resize,
 }
 
 #: What TaskFlow or the leg itself gives to a step.

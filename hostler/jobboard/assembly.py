@@ -10,6 +10,7 @@ from hostler.drivers.hypervisor import Hypervisor
 from hostler.drivers.notifications import news
 from hostler.errors import HostlerError
 from hostler.tasks.base import Drivers
+from hostler.tasks.domain import pinned
 
 
 def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
@@ -21,7 +22,9 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     hypervisor: Hypervisor = made["hypervisor"]
     receiver, sender, verifier = made["images"]
     files = LocalFiles(
-        conf.instances_path, host=conf.host, in_use=lambda path: _is_used(files, hypervisor, path)
+        conf.instances_path,
+        host=conf.host,
+        in_use=lambda path: is_used(files, hypervisor, conf.state_path, path),
     )
     return Drivers(
         hypervisor=hypervisor,
@@ -36,10 +39,15 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
     )
 
 
-def _is_used(files: LocalFiles, hypervisor: Hypervisor, path: str) -> bool:
-    """Tell whether a server of this host may use *path*; where libvirt cannot be asked, one may."""
+def is_used(files: LocalFiles, hypervisor: Hypervisor, state_path: str, path: str) -> bool:
+    """Tell whether a server of this host may use *path*, or one that was set aside here may come back to it.
+
+    Where libvirt cannot be asked, or a set-aside server's definition cannot be read, one may.
+    """
     try:
+        if path in pinned(state_path):
+            return True
         domains = [hypervisor.describe(summary.uuid) for summary in hypervisor.list_domains()]
-    except HostlerError:
+    except (HostlerError, OSError, ValueError):
         return True
     return bool(files.users(path, domains))

@@ -195,14 +195,17 @@ class Board:
         if not done:
             raise Fenced(_PASSED)
 
-    def take_over(self, posting: Posting, dead: str, host: str) -> bool:
-        """Move a job that nobody works on from a *dead* host's board to *host*'s; tell whether it was there."""
+    def take_over(self, posting: Posting, dead: str, host: str, **changes: str) -> bool:
+        """Move a job that nobody works on from a *dead* host's board to *host*'s; tell whether it was there.
+
+        *changes*: what its posting says differently from then on.
+        """
         self.ensure(host)
         found = self._get(self.path("boards", dead, posting.migration))
         if found is None or Posting.decode(found[0]) != posting or self.locked(dead, posting.migration):
             return False
         job = self.path("boards", host, posting.migration)
-        moved = dataclasses.replace(posting, attempts=0)
+        moved = dataclasses.replace(posting, attempts=0, **changes)  # type: ignore[arg-type]
         transaction = self.client.transaction()
         transaction.delete(self.path("boards", dead, posting.migration), version=found[1].version)
         transaction.create(job, moved.encode())

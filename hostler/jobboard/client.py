@@ -22,11 +22,11 @@ from hostler.errors import (
     ServerUnreachable,
     UnableToMigrateToSelf,
 )
-from hostler.jobboard import recovery, verbs
+from hostler.jobboard import recovery, resized, verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.zookeeper import connect, disconnect
-from hostler.records import fence, groups, hosts, instances, moves
+from hostler.records import fence, groups, hosts, instances
 from hostler.records.database import Database
 from hostler.records.models import Instance, Migration, new_uuid
 from hostler.scheduling import Request
@@ -177,26 +177,23 @@ class Client:
         return self._post(migration)
 
     def confirm(self, server: str, *, requested_by: str) -> str:
-        """Ask to give up the way back; return the migration's uuid."""
-        workers = self.live_workers()
-        with self.database.transaction() as session:
-            instance = instances.find(session, server)
-            self._refuse_under_way(session, instance)
-            migration = instances.unconfirmed_migration(session, instance.uuid)
-            if migration is None or instance.vm_state != "resized":
-                raise InstanceInvalidState(
-                    server=instance.name, state=instance.vm_state, method="confirm", allowed="resized"
-                )
-            for host in (migration.source_compute, migration.dest_compute):
-                if host not in workers:
-                    raise HostUnavailable(host=host)
-            store = self._facts_for_confirm(session, migration)
-            self._begin_again(session, migration, "confirming", "confirm_resize")
-            write_flow(session, migration, store)
-            fence.add_event(
-                session, migration.uuid, instance.host, "posted", f"confirm asked for by {requested_by}"
+        """See :func:`hostler.jobboard.resized.confirm`."""
+        return self._zookeeper(
+            lambda: resized.confirm(self.database, self.board, server, requested_by=requested_by)
+        )
+
+    def revert_resize(self, server: str, *, requested_by: str, reason: str, drop_writes: bool = False) -> str:
+        """See :func:`hostler.jobboard.resized.revert`."""
+        return self._zookeeper(
+            lambda: resized.revert(
+                self.database,
+                self.board,
+                server,
+                requested_by=requested_by,
+                reason=reason,
+                drop_writes=drop_writes,
             )
-        return self._post(migration)
+        )
 
     # -- resolving ----------------------------------------------------------------------------------------
 
@@ -275,23 +272,6 @@ class Client:
             raise MigrationInProgress(server=instance.name, migration=other.uuid)
 
     @staticmethod
-    def _begin_again(session: Session, migration: Migration, status: str, flow: str) -> None:
-        """Give a finished migration its next flow; of two that want to, one does."""
-        fresh: dict[str, Any] = dict.fromkeys(("outcome", "error", "hint", "finished_at"))
-        began = moves.save(
-            session,
-            migration.uuid,
-            expected_status=[migration.status],
-            status=status,
-            phase="posting",
-            flow_name=flow,
-            **fresh,
-        )
-        if not began:
-            raise MigrationInProgress(server=migration.instance_name, migration=migration.uuid)
-        session.refresh(migration)
-
-    @staticmethod
     def _refuse_state(session: Session, instance: Instance, method: str) -> None:
         if unconfirmed := instances.unconfirmed_migration(session, instance.uuid):
             raise InstanceInvalidState(
@@ -324,16 +304,6 @@ class Client:
             request_id=f"req-{uuid.uuid4()}",
             requested_by=requested_by,
         )
-
-    @staticmethod
-    def _facts_for_confirm(session: Session, migration: Migration) -> dict[str, Any]:
-        steps = {step.name: step for step in moves.steps(session, migration.flow_uuid)}
-        if "InspectInstance" in steps:
-            return {
-                "inventory": steps["InspectInstance"].results,
-                "was_running": steps["PowerOff"].results,
-            }
-        return moves.arguments(session, migration.flow_uuid)
 
     def _post(self, migration: Migration) -> str:
         self._zookeeper(lambda: put_on_board(self.database, self.board, migration))

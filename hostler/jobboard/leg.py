@@ -198,11 +198,11 @@ class MigrationLeg:
         return True
 
     def _owed(self, row: Migration, flow: StoredFlow, decision: Execute | Revert, host: str) -> bool:
-        """Leave the undo of a dead destination's step to itself; that of the source's only if an operator says so."""
+        """Leave the undo of a dead host's step to itself; that of the keeper's only if an operator says so."""
         if isinstance(decision, Execute) or host == self.host:
             return False
         given_up = row.down_host == host
-        if not given_up and (host == self.migration.source or not self._is_dead(host)):
+        if not given_up and (host == turning.keeper(row) or not self._is_dead(host)):
             return False
         step = decision.step
         if step.undone_anywhere:
@@ -297,6 +297,8 @@ class MigrationLeg:
         if expected := ending["expected_task_state"]:
             changes |= self._let_go_or_retry(session, current, expected, error, next_try)
         moves.save(session, row.uuid, phase="closed", outcome=outcome, finished_at=now(), **changes)
+        if ending["status"] == "finished":  # what the way out has written down is still needed
+            fence.forget(session, row.uuid, [step.name for step in flow.shape])
         return outcome
 
     def _final_status(self, session: Session, current: Migration, ending: str | None) -> str:

@@ -38,7 +38,11 @@ ENDINGS = {
     "cold_migration": Ending(status="error", expected_task_state="resize_prep", rescheduled=True),
     "confirm_resize": Ending(status="finished"),
     "dry_run": Ending(status="error"),
+    "revert_resize": Ending(status="finished", expected_task_state="resize_reverting"),
 }
+
+#: Flows of a server that was moved: what they need to know is with the flow that moved it.
+RESIZED = ("confirm_resize", "revert_resize")
 
 
 def compose(name: str, store: Mapping[str, Any]) -> tuple[taskflow_models.FlowDetail, Sequence[Step]]:
@@ -97,7 +101,8 @@ def put_on_board(database: Database, board: Board, migration: Migration) -> None
 def put_at(board: Board, migration: Migration, epoch: int, down: str, host: str) -> None:
     """Put the job of a migration on *host*'s board, from that of the host that is *down* if it is there."""
     posting = board.posting(down, migration.uuid)
-    if posting is not None and board.take_over(posting, down, host):
+    flow = {"flow": migration.flow_name, "flow_uuid": migration.flow_uuid}
+    if posting is not None and board.take_over(posting, down, host, **flow):
         return
     board.post(
         host,
@@ -129,9 +134,12 @@ def withdraw(database: Database, migration: Migration, reason: str | None = None
             return
         session.execute(delete(AtomRow).where(AtomRow.flow_uuid == current.flow_uuid))
         session.execute(delete(FlowRow).where(FlowRow.uuid == current.flow_uuid))
-        if current.flow_name == "confirm_resize":
-            # What the next try needs to know is with the flow before this one.
+        if current.flow_name in RESIZED:
             before = moves.last_flow(session, current.uuid)
+            if instances.get(session, current.instance_uuid).task_state == "resize_reverting":
+                instances.save(
+                    session, current.instance_uuid, expected_task_state=["resize_reverting"], task_state=None
+                )
             moves.save(
                 session,
                 current.uuid,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Exists, and_, or_, select
 
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.errors import HostlerError
 from hostler.objects import PowerState
 from hostler.records.database import Database
-from hostler.records.models import Instance, Migration
+from hostler.records.models import Instance, JournalEntry, Migration
 
 LOG = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ STAMP = "booted"
 
 def restart_unconfirmed(database: Database, hypervisor: Hypervisor, host: str, run_path: str) -> list[str]:
     """Start the guests that ran here before the host rebooted and whose migration is not confirmed.
+
+    One that goes back to its source is left to its flow from the moment on at which that shuts it down.
 
     Returns their UUIDs. Called before adoption, which would write down that they are off.
     """
@@ -44,10 +46,23 @@ def _ran_here(database: Database, host: str) -> list[str]:
                     Migration.dest_compute == host,
                     Instance.vm_state == "resized",
                     Instance.power_state == PowerState.RUNNING,
-                    Migration.status.in_(("finished", "confirming")),
+                    or_(
+                        Migration.status.in_(("finished", "confirming")),
+                        and_(Migration.status == "reverting", ~_is_going_back()),
+                    ),
                 )
             )
         )
+
+
+def _is_going_back() -> Exists:
+    """Whether the guest was told to shut down, to go back to the source, and not to run on since."""
+    told = select(JournalEntry.key).where(
+        JournalEntry.migration_uuid == Migration.uuid,
+        JournalEntry.task == "StopGuest",
+        JournalEntry.state != "undone",
+    )
+    return told.exists()
 
 
 def _start(hypervisor: Hypervisor, uuid: str) -> bool:

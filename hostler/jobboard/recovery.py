@@ -10,10 +10,10 @@ takes any job when it is back: what it holds of the server is then not started, 
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from hostler.errors import HostlerError, InstanceInvalidState, Refused
+from hostler.errors import HostlerError, InstanceInvalidState, Refused, WritesWouldBeLost
 from hostler.jobboard import turning
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
@@ -29,15 +29,6 @@ class HostIsAlive(Refused):
 
     template = "{host} is not down: its worker is alive"
     hint_template = "hostler migration show {migration}"
-
-
-class WritesWouldBeLost(Refused):
-    """Going back to the source's files drops what the server has written since."""
-
-    template = (
-        "{server!r} ran on {host}: going back to {source} drops everything written since it was handed over"
-    )
-    hint_template = "hostler migration recover {migration} --host-is-down {host} --reason ... --drop-writes"
 
 
 def recover(
@@ -73,7 +64,8 @@ def _is_handed_over(session: Session, row: Migration) -> bool:
     return (
         instance is not None
         and instance.host == row.dest_compute
-        and row.status in ("finished", "confirming")
+        and row.status in ("finished", "confirming", "reverting")
+        and instance.vm_state == "resized"
     )
 
 
@@ -91,7 +83,10 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
         )
     if not drop_writes:
         raise WritesWouldBeLost(
-            server=row.instance_name, host=row.dest_compute, source=row.source_compute, migration=row.uuid
+            server=row.instance_name,
+            host=row.dest_compute,
+            source=row.source_compute,
+            hint=f"hostler migration recover {row.uuid} --host-is-down {row.dest_compute} --reason ... --drop-writes",
         )
     flow_uuid = session.scalar(
         select(FlowRow.uuid).where(FlowRow.migration_uuid == row.uuid, FlowRow.name == "cold_migration")
@@ -100,7 +95,7 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
         session,
         Instance.uuid == row.instance_uuid,
         Instance.host == row.dest_compute,
-        Instance.task_state.is_(None),
+        or_(Instance.task_state.is_(None), Instance.task_state == "resize_reverting"),
         mending=True,
         host=row.source_compute,
         vm_state=row.old_vm_state,

@@ -1,7 +1,9 @@
-"""Taking a migration off a destination that is dead, as long as it has not been handed over.
+"""Taking a migration off a host that is dead, as long as it has not got the server.
 
-Until then no instruction of the guest has run there, and nothing there survives a power cut as runnable: the source
-may walk back without it. Behind the hand-over only the destination has the server, and only an operator can say more.
+Until the hand-over no instruction of the guest has run on the destination, and nothing there survives a power cut as
+runnable: the source may walk back without it. Behind the hand-over only the destination has the server, and only an
+operator can say more. A server that goes back is the destination's until it is handed back: the destination may walk
+back without the source, and never the source without the destination, whose guest may run.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def _may_walk_back(database: Database, posting: Posting, host: str) -> bool:
         try:
             row = moves.get(session, posting.migration)
             flow = load_flow(session, posting.flow_uuid)
-            return row.source_compute == host and not turning.is_past_return(
+            return turning.keeper(row) == host and not turning.is_past_return(
                 session, flow, MigrationFacts.of(row)
             )
         except (Refused, FlowUnreadable):  # a record that it needs is missing or damaged

@@ -8,8 +8,13 @@ from taskflow import states
 
 from hostler.jobboard.details import StoredFlow
 from hostler.records import instances, moves
-from hostler.records.models import AtomRow
+from hostler.records.models import AtomRow, Migration
 from hostler.tasks.base import MigrationFacts
+
+
+def keeper(migration: Migration) -> str:
+    """Return the host that has the server until the point of no return: it may walk back without the other."""
+    return migration.dest_compute if migration.flow_name == "revert_resize" else migration.source_compute
 
 
 def is_past_return(session: Session, flow: StoredFlow, migration: MigrationFacts) -> bool:
@@ -19,7 +24,10 @@ def is_past_return(session: Session, flow: StoredFlow, migration: MigrationFacts
     """
     for step in flow.shape:
         if step.point_of_no_return and flow.states[step.name][0] != states.PENDING:
-            return instances.get(session, migration.instance).host == migration.dest
+            instance = instances.get(session, migration.instance)
+            if flow.row.name == "revert_resize":
+                return instance.vm_state != "resized"
+            return instance.host == migration.dest
     return False
 
 

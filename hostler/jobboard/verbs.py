@@ -27,6 +27,9 @@ from hostler.tasks.base import MigrationFacts
 #: Changes the steps of a parked flow; returns what the history says.
 Change = Callable[[Session, Migration, StoredFlow], str]
 
+#: Flows that a wish turns round; a confirmation has nothing to undo.
+CANCELLABLE = ("cold_migration", "revert_resize")
+
 
 class StepNotSkippable(Refused):
     """The step guards data: taken as done although it is not, something would be lost."""
@@ -42,7 +45,7 @@ def cancel(database: Database, board: Board, name: str, *, who: str, reason: str
     migration that went on with another host the attempt that is under way is meant.
     """
     with database.transaction() as session:
-        row = moves.attempts(session, moves.find(session, name))[-1]
+        row = moves.get(session, moves.attempts(session, moves.find(session, name))[-1].uuid, hold=True)
         _refuse_handed_over(session, row, "cancel")
         if row.phase == "parked":
             raise _wrong_phase(row, "cancel", "under way", f"hostler migration revert {row.uuid}")
@@ -51,7 +54,7 @@ def cancel(database: Database, board: Board, name: str, *, who: str, reason: str
             .where(
                 Migration.uuid == row.uuid,
                 Migration.phase.in_(("posting", "open")),
-                Migration.flow_name == "cold_migration",
+                Migration.flow_name.in_(CANCELLABLE),
                 Migration.status != "finished",
             )
             .values(cancel_reason=reason)
@@ -160,7 +163,7 @@ def _set(session: Session, flow: StoredFlow, step: Step, **values: object) -> No
 def _refuse_handed_over(session: Session, row: Migration, verb: str) -> None:
     flow = load_flow(session, row.flow_uuid)
     if turning.is_past_return(session, flow, MigrationFacts.of(row)):
-        raise _wrong_phase(row, verb, "not handed over yet", f"hostler migration retry {row.uuid}")
+        raise _wrong_phase(row, verb, "before its point of no return", f"hostler migration retry {row.uuid}")
 
 
 def _wrong_phase(row: Migration, verb: str, allowed: str, hint: str) -> InstanceInvalidState:

@@ -7,7 +7,7 @@ no row and stops. A ``SELECT ... FOR SHARE`` would not do: SQLite compiles it to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -163,7 +163,9 @@ def add_event(session: Session, migration: str, host: str, kind: str, text: str)
     session.connection().execute(_ADD_EVENT, event)
 
 
-def forget(session: Session, migration: str) -> None:
-    """Remove what only a migration under way, or its way back, needs."""
-    session.execute(delete(JournalEntry).where(JournalEntry.migration_uuid == migration))
-    session.execute(delete(Reservation).where(Reservation.migration_uuid == migration))
+def forget(session: Session, migration: str, tasks: Collection[str] | None = None) -> None:
+    """Remove what only a migration under way, or its way back, needs: all, or what these *tasks* have written."""
+    rows = delete(JournalEntry).where(JournalEntry.migration_uuid == migration)
+    session.execute(rows if tasks is None else rows.where(JournalEntry.task.in_(tasks)))
+    if tasks is None:
+        session.execute(delete(Reservation).where(Reservation.migration_uuid == migration))

@@ -108,6 +108,12 @@ def steps(session: Session, flow_uuid: str) -> list[AtomRow]:
     return list(session.scalars(found.order_by(AtomRow.position)))
 
 
+def first_flow(session: Session, uuid: str) -> FlowRow:
+    """Return the flow that moves the server, or has."""
+    found = select(FlowRow).where(FlowRow.migration_uuid == uuid).order_by(FlowRow.created_at).limit(1)
+    return session.scalars(found).one()
+
+
 def last_flow(session: Session, uuid: str) -> FlowRow:
     """Return the flow that a migration was given last."""
     found = select(FlowRow).where(FlowRow.migration_uuid == uuid).order_by(FlowRow.created_at.desc()).limit(1)

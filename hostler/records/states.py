@@ -129,6 +129,13 @@ TASK_STATE = Machine(
             Kind.MEND,
         ),
         Transition(
+            "resize_reverting",
+            "resize_finish",
+            "migration recover --drop-writes",
+            "the same, of a server that was about to go back and is not handed back yet",
+            Kind.MEND,
+        ),
+        Transition(
             ANY,
             None,
             "doctor --fix",
@@ -228,6 +235,13 @@ STATUS = Machine(
             "post-migrating",
             "migration recover --drop-writes",
             "the hand-over is taken back, as long as nothing that was set aside is being removed",
+            Kind.MEND,
+        ),
+        Transition(
+            "reverting",
+            "post-migrating",
+            "migration recover --drop-writes",
+            "the hand-over is taken back from a destination that died before it had let go of the server",
             Kind.MEND,
         ),
     ),

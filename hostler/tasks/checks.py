@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from hostler.drivers.hypervisor import Hypervisor
-from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError
-from hostler.objects import Domain, Inventory, PowerState, UnitKind
+from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError, WritesWouldBeLost
+from hostler.objects import Domain, Inventory, PowerState, Unit, UnitKind
 from hostler.records import groups, hosts, instances, moves
 from hostler.records.hosts import Amounts
-from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
+from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, MigrationFacts
+from hostler.tasks.domain import pinned
 
 
 class InspectInstance(HostTask):
@@ -48,6 +50,50 @@ class CheckDestination(HostTask):
         problems = look_at_destination(leg, Inventory.from_dict(inventory))
         if problems:
             raise MigrationPreCheckError(problems, host=leg.host)
+
+
+class ProveWayBack(HostTask):
+    """See that the source can have the server back: its files set aside and whole, its names free.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    where = SOURCE
+    undone_anywhere = True
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Raise everything that speaks against it at once, as :class:`~hostler.errors.MigrationPreCheckError`."""
+        drivers, found = leg.drivers, Inventory.from_dict(inventory)
+        problems = _names_taken(leg, found.domain)
+        problems += drivers.files.way_back_problems(
+            found.units, leg.migration.uuid, lambda path: _digest(leg, path)
+        )
+        for volume in found.domain.volumes:
+            problems += drivers.volumes.destination_problems(volume)
+        if problems:
+            raise MigrationPreCheckError(problems, host=leg.host)
+
+
+class CheckGuest(HostTask):
+    """See what goes back on the destination: this migration's guest and files, and what they would lose.
+
+    Reverts by: nothing; it only reads.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any], drop_writes: bool) -> None:
+        """Refuse to touch what is another's, and to drop writes that nobody said may be dropped."""
+        hypervisor, facts = leg.drivers.hypervisor, (leg.migration.instance, leg.migration.uuid)
+        own = [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
+        problems = leg.drivers.files.strangers(own, *facts)
+        uuid = leg.migration.instance
+        if hypervisor.exists(uuid) and hypervisor.describe(uuid).migration != leg.migration.uuid:
+            problems.append(f"the domain of {leg.migration.name!r} is not the one that was moved here")
+        if problems:
+            raise MigrationPreCheckError(problems, host=leg.host)
+        if not drop_writes and leg.drivers.files.written(own, *facts):
+            raise writes_would_be_lost(leg.migration)
 
 
 class ReportSource(HostTask):
@@ -95,10 +141,20 @@ def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
     domain = drivers.hypervisor.describe(leg.migration.instance)
     others = _others(drivers.hypervisor, domain.uuid)
     units, problems = drivers.files.survey(domain, others, lambda path: _digest(leg, path))
-    problems = [*domain.obstacles, *problems]
+    problems = [*domain.obstacles, *problems, *_needed(leg, units)]
     if domain.power_state not in (PowerState.RUNNING, PowerState.SHUTDOWN, PowerState.CRASHED):
         problems.append(f"server {domain.name!r} is {domain.power_state}: resume or stop it first")
     return Inventory(domain, units), problems
+
+
+def _needed(leg: Leg, units: list[Unit]) -> list[str]:
+    """Return, as sentences, what would move away from servers that were set aside here and may come back."""
+    own = [unit.path for unit in units if unit.kind is UnitKind.OWN]
+    return [
+        f"{path} is needed by a server that was moved from here and is not confirmed yet"
+        for path in sorted(pinned(leg.state_path))
+        if any(path == home or path.startswith(f"{home}/") for home in own)
+    ]
 
 
 def _others(hypervisor: Hypervisor, uuid: str) -> list[Domain]:
@@ -123,6 +179,27 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
     for volume in inventory.domain.volumes:
         problems += drivers.volumes.destination_problems(volume)
     return problems
+
+
+def _names_taken(leg: Leg, domain: Domain) -> list[str]:
+    """Return, as sentences, who has the server's UUID or name here; its own guest, where it moved to, has."""
+    found = []
+    for other in leg.drivers.hypervisor.list_domains():
+        if other.uuid == domain.uuid and other.migration != leg.migration.uuid:
+            found.append(f"UUID {other.uuid} is taken by domain {other.name!r}")
+        elif other.uuid != domain.uuid and other.name == domain.name:
+            found.append(f"name {other.name!r} is taken by domain {other.uuid}")
+    return found
+
+
+def writes_would_be_lost(migration: MigrationFacts) -> WritesWouldBeLost:
+    """Return the refusal to drop what the server has written on the destination."""
+    return WritesWouldBeLost(
+        server=migration.name,
+        host=migration.dest,
+        source=migration.source,
+        hint=f"hostler server revert {shlex.quote(migration.name)} --reason ... --drop-writes",
+    )
 
 
 def need_of(inventory: Inventory) -> Amounts:

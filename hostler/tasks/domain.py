@@ -1,4 +1,4 @@
-"""The domain's definition on the source."""
+"""The domain's definition: taken away where the server leaves, and brought back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hostler.drivers.images.state import private_directory, sync_directory, write_private
-from hostler.errors import DomainChanged, InstanceIsActive
-from hostler.objects import Domain, Inventory, Snapshot
-from hostler.tasks.base import HostTask, Leg
+from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
+from hostler.objects import Domain, Inventory, Snapshot, UnitKind
+from hostler.records.fence import Journal
+from hostler.tasks.base import DEST, HostTask, Leg
 
 #: Below ``state_path``: a directory for each migration that took a definition away.
 MIGRATIONS = "migrations"
@@ -39,10 +40,10 @@ class UndefineDomain(HostTask):
         if hypervisor.exists(uuid):
             domain = hypervisor.describe(uuid)
             _refuse_changed(Inventory.from_dict(inventory).domain, domain)
-            saved = {"xml": domain.xml, "snapshots": [snapshot.to_dict() for snapshot in domain.snapshots]}
+            saved = _saved(domain)
             copy = _copy_path(leg)
             private_directory(copy.parent)
-            write_private(copy, json.dumps(saved))
+            write_private(copy, json.dumps(saved | {"shared": _shared(inventory)}))
             journal.intend("domain", **saved)
             hypervisor.undefine(uuid)
         elif journal.get("domain") is None:
@@ -52,12 +53,61 @@ class UndefineDomain(HostTask):
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """Define it again; nothing if it was never undefined."""
-        journal = self.journal(leg)
-        if entry := journal.get("domain"):
-            snapshots = [Snapshot.from_dict(data) for data in entry.data["snapshots"]]
-            leg.drivers.hypervisor.define(entry.data["xml"], snapshots)
-            journal.undone("domain")
+        _define_again(leg, self.journal(leg))
         remove_state(leg)
+
+
+class UndefineGuest(HostTask):
+    """Take the guest's definition off the destination, keeping UEFI variables, TPM state and images.
+
+    Reverts by: defining it again, with its snapshots.
+    """
+
+    touches_domain = True
+    where = DEST
+
+    def execute(self, leg: Leg) -> None:
+        """Undefine what the migration defined; nothing if it is gone. Another's domain is left and refused."""
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        journal = self.journal(leg)
+        refuse_active(leg)
+        if hypervisor.exists(uuid):
+            domain = hypervisor.describe(uuid)
+            if domain.migration != leg.migration.uuid:
+                raise ForeignObject(what=f"domain {domain.name!r}", host=leg.host)
+            journal.intend("domain", **_saved(domain))
+            hypervisor.undefine(uuid)
+        refuse_active(leg)
+
+    def revert(self, leg: Leg, **_: Any) -> None:
+        """Define it again; nothing if it was never undefined."""
+        _define_again(leg, self.journal(leg))
+
+
+def _saved(domain: Domain) -> dict[str, Any]:
+    return {"xml": domain.xml, "snapshots": [snapshot.to_dict() for snapshot in domain.snapshots]}
+
+
+def _define_again(leg: Leg, journal: Journal) -> None:
+    if entry := journal.get("domain"):
+        snapshots = [Snapshot.from_dict(data) for data in entry.data["snapshots"]]
+        leg.drivers.hypervisor.define(entry.data["xml"], snapshots)
+        journal.undone("domain")
+
+
+def pinned(state_path: str) -> set[str]:
+    """Return the shared files that set-aside servers of this host need to come back.
+
+    The copy of a server's definition lies there from before its files are set aside until they are back or gone.
+    One that cannot be read is :class:`ValueError` or :class:`OSError`: then any file may be needed.
+    """
+    copies = Path(state_path, MIGRATIONS).glob("*/domain.json")
+    return {path for copy in copies for path in json.loads(copy.read_bytes()).get("shared", [])}
+
+
+def _shared(inventory: dict[str, Any]) -> list[str]:
+    units = Inventory.from_dict(inventory).units
+    return [unit.path for unit in units if unit.kind is UnitKind.SHARED]
 
 
 def remove_state(leg: Leg) -> None:

@@ -1,11 +1,11 @@
-"""The server's files on the source: set aside, so that nothing starts from them by accident."""
+"""The server's files where it has left: set aside, so that nothing starts from them by accident."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hostler.errors import HostlerError, MigrationPreCheckError, Park
+from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
 from hostler.objects import Inventory, Unit, UnitKind
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active, remove_state
@@ -39,6 +39,35 @@ class RenameInstanceDir(HostTask):
         for number, unit in reversed(list(enumerate(own_units(inventory)))):
             if journal.get(str(number)):
                 leg.drivers.files.put_back(unit, leg.migration.uuid)
+                journal.undone(str(number))
+
+
+class SetGuestAside(HostTask):
+    """Take the server's files out of their places on the destination, and keep them.
+
+    Reverts by: putting each of them back into its place.
+    """
+
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Take out what this migration has placed; what others may use stays where it is."""
+        refuse_active(leg)
+        files, facts = leg.drivers.files, (leg.migration.instance, leg.migration.uuid)
+        journal = self.journal(leg)
+        if strangers := files.strangers(own_units(inventory), *facts):
+            raise MigrationError(f"{leg.host}: {'; '.join(strangers)}")
+        for number, unit in enumerate(own_units(inventory)):
+            journal.intend(str(number), path=unit.path)
+            files.unplace(unit, *facts)
+            journal.done(str(number))
+
+    def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
+        """Put back what was taken out, the last one first."""
+        journal = self.journal(leg)
+        for number, unit in reversed(list(enumerate(own_units(inventory)))):
+            if journal.get(str(number)):
+                leg.drivers.files.place(unit, leg.migration.instance, leg.migration.uuid)
                 journal.undone(str(number))
 
 

@@ -1,4 +1,4 @@
-"""The guest's power on the source."""
+"""The guest's power: off before it moves, and before it goes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from hostler.errors import InstancePowerOffFailure
 from hostler.objects import PowerState
-from hostler.tasks.base import HostTask, Leg
+from hostler.tasks.base import DEST, HostTask, Leg
 
 #: Seconds that a guest whose plug was pulled has to be gone.
 DESTROY_TIMEOUT_S = 30.0
@@ -69,3 +69,29 @@ class PowerOff(HostTask):
             raise InstancePowerOffFailure(
                 instance=uuid, reason="its process did not end when its plug was pulled"
             )
+
+
+class StopGuest(PowerOff):
+    """Shut the guest down cleanly on the destination, before the server goes back.
+
+    Reverts by: starting the guest again if it ran before.
+    """
+
+    where = DEST
+
+    def __init__(self) -> None:
+        super().__init__(provides=())
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> bool:
+        """Shut it down, and return whether it ran; nothing if there is no guest any more."""
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        if not hypervisor.exists(uuid):
+            return False
+        domain = hypervisor.describe(uuid)
+        if not domain.persistent:
+            # The migration was parked before it was defined: an undo could not start what a power-off erases.
+            hypervisor.define(domain.xml, domain.snapshots)
+        if domain.power_state is PowerState.PAUSED:
+            self.journal(leg).intend("power", was_running=True, autostart=domain.autostart)
+            hypervisor.destroy(uuid)  # a paused guest hears no power button
+        return super().execute(leg, inventory)

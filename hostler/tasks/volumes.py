@@ -36,6 +36,15 @@ class DisconnectVolumes(HostTask):
                 journal.undone(volume.target)
 
 
+class ReleaseVolumes(DisconnectVolumes):
+    """Let go of every volume on the destination, before the server goes back.
+
+    Reverts by: connecting exactly those again, the last one first.
+    """
+
+    where = DEST
+
+
 class ConnectVolumes(HostTask):
     """Make every volume usable on the destination.
 

@@ -27,6 +27,7 @@ from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.errors import Interrupted
 from hostler.jobboard import debts
 from hostler.jobboard.adoption import Adoption
+from hostler.jobboard.assembly import is_used
 from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
 from hostler.jobboard.leg import End, MigrationLeg
@@ -299,9 +300,10 @@ def fake_host(
         private / "state", private / "run", address, (21000, 21010), network=network, root=root
     )
     sender = FakeSender(network=network, address=address, root=root)
+    state_path = str(root / "var/lib/hostler")
     drivers = Drivers(
         hypervisor=hypervisor,
-        files=LocalFiles(INSTANCES, str(root), host=name, in_use=lambda _path: False),
+        files=files_of(name, root, hypervisor, state_path),
         receiver=receiver,
         sender=sender,
         verifier=FakeVerifier(private / "state", root),
@@ -312,10 +314,17 @@ def fake_host(
         claims=RecordsClaims(),
         notifications=News({"fake": notifications}),
     )
-    state_path = str(root / "var/lib/hostler")
     return FakeHost(
         name, address, root, hypervisor, receiver, sender, volumes, notifications, drivers, state_path
     )
+
+
+def files_of(name: str, root: Path, hypervisor: FakeHypervisor, state_path: str) -> LocalFiles:
+    """Return the driver of a host's files; as a worker's it keeps what servers use, and set-aside ones need."""
+    files = LocalFiles(
+        INSTANCES, str(root), host=name, in_use=lambda path: is_used(files, hypervisor, state_path, path)
+    )
+    return files
 
 
 def step(flow: str, name: str) -> HostTask:

@@ -57,6 +57,25 @@ def confirm(stage: Stage) -> None:
     stage.run()
 
 
+def bring_back(stage: Stage) -> None:
+    """Bring the server back, unless that was asked for and has failed."""
+    row = stage.latest()
+    assert row is not None
+    if row.phase == "closed" and row.status == "finished" and row.flow_name != "revert_resize":
+        stage.client.revert_resize("web1", requested_by="tester", reason="it is slow", drop_writes=True)
+    stage.run()
+
+
+def confirm_after_all(stage: Stage) -> None:
+    """Ask for the server back, which fails; then confirm."""
+    row = stage.latest()
+    assert row is not None
+    if (row.phase, row.status, row.flow_name) == ("closed", "finished", "cold_migration"):
+        stage.client.revert_resize("web1", requested_by="tester", reason="it is slow", drop_writes=True)
+    stage.run()
+    confirm(stage)
+
+
 def cancel_queued(stage: Stage) -> None:
     """Ask for a migration, and cancel it before any worker has seen it."""
     row = stage.latest()
@@ -95,6 +114,13 @@ def growing(_stage: Stage) -> Iterator[None]:
 def refused_at_the_end(stage: Stage) -> Iterator[None]:
     """The hand-over is refused, whoever asks for it and how often."""
     with always_failing("HandOver", "execute"), growing(stage):
+        yield
+
+
+@contextmanager
+def never_handed_back(_stage: Stage) -> Iterator[None]:
+    """The hand-back is refused, whoever asks for it and how often."""
+    with always_failing("HandBack", "execute", "revert_resize"):
         yield
 
 
@@ -180,13 +206,13 @@ def failing_towards(dest: str, name: str, error: Exception) -> Iterator[None]:
 
 
 @contextmanager
-def always_failing(name: str, method: str) -> Iterator[None]:
+def always_failing(name: str, method: str, flow: str = "cold_migration") -> Iterator[None]:
     """Let a step fail before it does anything."""
 
     def fails(**_: Any) -> Any:
         raise MigrationError("on purpose")
 
-    with mock.patch.object(step("cold_migration", name), method, fails):
+    with mock.patch.object(step(flow, name), method, fails):
         yield
 
 
@@ -196,11 +222,14 @@ SCENARIOS = [
     for scenario in (
         Scenario("cold_migration", move, layout, circumstances=growing),
         Scenario("confirm_resize", confirm, layout, resized=True),
+        Scenario("revert_resize", bring_back, layout, resized=True),
         Scenario("refused_at_the_end", move, layout, circumstances=refused_at_the_end),
         Scenario("cancelled_in_the_middle", move, layout, circumstances=cancelled_in_the_middle),
     )
 ] + [
     Scenario("cancelled_while_queued", cancel_queued),
+    Scenario("not_handed_back", bring_back, "flat", resized=True, circumstances=never_handed_back),
+    Scenario("confirmed_after_all", confirm_after_all, resized=True, circumstances=never_handed_back),
     Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
     Scenario("first_refuses", move_anywhere, circumstances=first_refuses),
     Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),

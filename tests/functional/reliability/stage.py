@@ -17,7 +17,6 @@ from unittest import mock
 
 from sqlalchemy import select
 
-from hostler.drivers.files.local import LocalFiles
 from hostler.drivers.files.markers import NAME as MARKER
 from hostler.drivers.hypervisor.fake import FakeGuest
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
@@ -33,7 +32,7 @@ from hostler.records.models import Instance, Migration, OutboxEntry
 from hostler.tasks.base import Drivers, Timeouts
 from tests.functional.reliability.points import OPERATOR, Points, Watched
 from tests.support import world as worlds
-from tests.support.world import INSTANCES, FakeHost, World
+from tests.support.world import FakeHost, World, files_of
 
 #: Nothing here takes long; a wait that must run out shall not take long either.
 TIMEOUTS = Timeouts(shutdown_s=0.02, shutdown_retry_s=0.01, guest_start_s=0.5, copy_s=2)
@@ -245,7 +244,7 @@ class Stage(Pictured):
         )
         host.sender = FakeSender(network=network, address=host.address, root=host.root)
         fresh = {
-            "files": LocalFiles(INSTANCES, str(host.root), host=host.name, in_use=lambda _path: False),
+            "files": files_of(host.name, host.root, host.hypervisor, host.state_path),
             "receiver": host.receiver,
             "sender": host.sender,
             "verifier": FakeVerifier(private / "state", host.root),

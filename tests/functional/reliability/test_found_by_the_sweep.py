@@ -17,7 +17,7 @@ def test_a_confirmation_that_never_came_to_a_board_is_asked_for_again(world: Wor
     number = world.migrate("web1").uuid
     for _ in range(2):
         with (
-            mock.patch("hostler.jobboard.client.put_on_board", side_effect=KeyboardInterrupt),
+            mock.patch("hostler.jobboard.resized.put_on_board", side_effect=KeyboardInterrupt),
             pytest.raises(KeyboardInterrupt),
         ):
             world.client.confirm("web1", requested_by="tester")

@@ -60,6 +60,9 @@ class StandInClient:
     def confirm(self, server: str, *, requested_by: str) -> str:
         return self._ask("confirm", server)
 
+    def revert_resize(self, server: str, *, requested_by: str, reason: str, drop_writes: bool = False) -> str:
+        return self._ask("revert_resize", server, reason, str(drop_writes))
+
     def _ask(self, *words: str | None) -> str:
         self.asked.append(words)
         if isinstance(self.answer, BaseException):

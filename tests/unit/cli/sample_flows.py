@@ -96,3 +96,11 @@ def confirm_resize() -> list[Step]:
             "RemoveOld", SOURCE, "Remove what was set aside.", "nothing; it is gone.", point_of_no_return=True
         ),
     ]
+
+
+def revert_resize() -> list[Step]:
+    """Return the steps of a way back."""
+    return [
+        Step("StopGuest", DEST, "Shut the guest down.", "starting it again."),
+        Step("HandBack", SOURCE, "Give the server back.", "nothing.", point_of_no_return=True),
+    ]

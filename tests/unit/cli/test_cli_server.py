@@ -120,12 +120,13 @@ def test_an_ambiguous_name_is_refused_with_the_candidates(world: World, hostler:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: type(refusal).__name__)
-@pytest.mark.parametrize("verb", ["migrate", "confirm"])
+@pytest.mark.parametrize("verb", ["migrate", "confirm", "revert"])
 def test_a_refusal_is_a_sentence_a_hint_and_exit_code_3(
     world: World, hostler: Hostler, refusal: Refused, verb: str
 ) -> None:
     world.client.answer = refusal
-    ran = hostler("server", verb, "web1", *(["--to", "kvm2"] if verb == "migrate" else []), "--wait")
+    more = {"migrate": ["--to", "kvm2"], "revert": ["--reason", "slow"]}.get(verb, [])
+    ran = hostler("server", verb, "web1", *more, "--wait")
     assert (ran.code, ran.out) == (3, "")
     lines = ran.err.splitlines()
     assert lines[0] == f"hostler: {refusal}"

@@ -19,7 +19,7 @@ from hostler.cli.snapshot import Reader, Snapshot
 from hostler.errors import ServerUnreachable
 from hostler.records.models import AtomRow, FlowRow
 from tests.unit.cli.cli_world import FLOW, MIGRATION, SERVER, Hostler, World
-from tests.unit.cli.sample_flows import cold_migration, confirm_resize
+from tests.unit.cli.sample_flows import cold_migration, confirm_resize, revert_resize
 
 COPY, HAND_OVER = 13, 20
 
@@ -143,6 +143,29 @@ def test_a_confirmation_is_followed_too(world: World, hostler: Hostler) -> None:
     ran = hostler("server", "confirm", "web1", "--wait")
     assert ran.code == 0
     assert ran.out.endswith("confirmed: web1 stays on kvm2; nothing of it is left on kvm1\n")
+
+
+def test_a_way_back_is_followed_from_where_the_server_was(world: World, hostler: Hostler) -> None:
+    world.add_server(host="kvm1")
+    world.add_migration(flow_name="revert_resize", shape=revert_resize())
+    world.client.on_wait = [lambda: (world.done(1, 2), world.finish("success", status="reverted"))[0]]
+    ran = hostler("server", "revert", "web1", "--reason", "slow", "--drop-writes", "--wait")
+    assert ran.code == 0
+    assert world.client.asked == [("revert_resize", "web1", "slow", "True")]
+    assert "web1: kvm2 -> kvm1 (revert_resize" in ran.out
+    assert "brought back: web1 is on kvm1 again, running; nothing of it is left on kvm2" in ran.out
+
+
+@pytest.mark.parametrize(("flow", "undone"), [("revert", "not brought back"), ("confirm", "not confirmed")])
+def test_what_was_not_done_leaves_the_server_where_it_was_moved_to(
+    world: World, hostler: Hostler, flow: str, undone: str
+) -> None:
+    world.add_server(host="kvm2")
+    world.add_migration(flow_name=f"{flow}_resize", shape=revert_resize())
+    world.finish("reverted", status="finished", error="the CAS lost")
+    ran = hostler("migration", "watch", "abcd")
+    assert ran.code == 4
+    assert f"{undone}, web1 is still on kvm2: the CAS lost" in ran.out
 
 
 def test_a_program_reads_one_object_for_each_change(world: World, hostler: Hostler) -> None:
