@@ -30,6 +30,7 @@ from hostler.errors import (
 from hostler.jobboard import debts, lock, postman, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import UNDECIDED, Board
+from hostler.jobboard.confirm_window import ConfirmWindow
 from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
@@ -169,6 +170,13 @@ class Worker:
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         reconciler = Reconciler(self.database, self._board, self.conf.zookeeper.posting_timeout)
+        window = ConfirmWindow(
+            self.database,
+            self._board,
+            self.drivers.hypervisor,
+            self.host,
+            self.conf.resize_confirm_window,
+        )
         reconcile_due = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
@@ -177,7 +185,14 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    for duty in (self._pay_debts, reconciler.run, self._adoption.run, self._report.renew):
+                    duties = (
+                        self._pay_debts,
+                        reconciler.run,
+                        self._adoption.run,
+                        self._report.renew,
+                        window.run,
+                    )
+                    for duty in duties:
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
