@@ -102,6 +102,11 @@ default_opts = [
         help="Seconds without a worker after which a host counts as dead: what has not passed its point of no return is"
         " then undone without it.",
     ),
+    cfg.BoolOpt(
+        "allow_resize_to_same_host",
+        default=True,
+        help="Whether a server that is resized may stay on its host; --to HOST moves it otherwise.",
+    ),
     cfg.IntOpt(
         "max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."
     ),

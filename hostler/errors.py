@@ -116,6 +116,45 @@ class UnableToMigrateToSelf(Refused):
     hint_template = "hostler host list"
 
 
+class FlavorNotFound(Refused):
+    template = "no flavor is called {name!r}"
+    hint_template = "hostler flavor list"
+
+
+class FlavorExists(Refused):
+    template = "there is a flavor {name!r} already"
+    hint_template = "hostler flavor list"
+
+
+class FlavorInUse(Refused):
+    """*users*: servers that have it, and migrations that may still give it or give it back."""
+
+    template = "flavor {name!r} is used by {users}"
+    hint_template = "hostler server resize SERVER --flavor ANOTHER"
+
+
+class InvalidFlavor(Refused):
+    template = "flavor {name!r}: {problem}"
+    hint_template = "hostler flavor create --help"
+
+
+class CannotResizeToSameFlavor(Refused):
+    template = "server {server!r} has flavor {flavor!r} already"
+    hint_template = "hostler flavor list"
+
+
+class CannotResizeDisk(Refused):
+    """A disk never shrinks: what lies at its end would be lost."""
+
+    template = "flavor {flavor!r} has {new_gb} GiB of {role} disk, server {server!r} has {old_gb} GiB: no disk shrinks"
+    hint_template = "hostler flavor list"
+
+
+class CannotResizeToSameHost(Refused):
+    template = "server {server!r} is on {host}, and [DEFAULT] allow_resize_to_same_host is off"
+    hint_template = "hostler server resize {server} --flavor {flavor} --to HOST"
+
+
 class HostUnavailable(Refused):
     """Nobody works for that host at present."""
 
@@ -309,6 +348,12 @@ class DiskNotFound(Failed):
 
 class InvalidDiskInfo(Failed):
     template = "{path}: {reason}"
+
+
+class ResizeError(Failed):
+    """A definition or a disk cannot be given another size."""
+
+    template = "{what} cannot be resized: {reason}"
 
 
 class ImageMismatch(Failed):

@@ -159,6 +159,7 @@ class Domain(Record):
     migration: str | None = None  #: the uuid in ``<hostler:migration>``: a domain that a migration made
     project: str | None = None  #: the uuid in Nova's ``<nova:owner>``
     requirements: Requirements = field(default_factory=Requirements)
+    root_disk: str | None = None  #: target of the disk or volume that it boots from
 
 
 @dataclass(frozen=True)
@@ -256,12 +257,58 @@ class Unit(Record):
         return sum(entry.allocated_bytes for entry in self.files)
 
 
+# -- what a resize changes --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flavor(Record):
+    """A size of server. 0 of a disk says nothing of it: the server keeps what it has."""
+
+    vcpus: int
+    memory_mb: int
+    root_gb: int = 0  #: GiB, as Nova has it
+    ephemeral_gb: int = 0  #: GiB, of all ephemeral disks together
+    swap_mb: int = 0  #: MiB
+    id: str | None = None  #: None: what a server has that was never given a named flavor
+    name: str | None = None
+
+
+class DiskRole(enum.StrEnum):
+    """Which of a flavor's sizes is a disk's."""
+
+    ROOT = "root"
+    EPHEMERAL = "ephemeral"
+    SWAP = "swap"
+
+
+@dataclass(frozen=True)
+class SwapArea(Record):
+    """What a guest knows a swap disk by."""
+
+    uuid: str
+    label: str  #: each character is a byte (Latin-1); empty: none
+    page_bytes: int
+
+
+@dataclass(frozen=True)
+class DiskChange(Record):
+    """What a resize makes of one disk. Sizes are those that the guest sees."""
+
+    path: str
+    format: str  #: as declared in the domain
+    role: DiskRole
+    old_bytes: int
+    new_bytes: int
+    swap: SwapArea | None = None  #: of a SWAP disk: what is kept of it
+
+
 @dataclass(frozen=True)
 class Inventory(Record):
     """Everything of a server that a migration has to carry: InspectInstance's result."""
 
     domain: Domain
     units: list[Unit] = field(default_factory=list)
+    changes: list[DiskChange] = field(default_factory=list)  #: what a resize makes of its disks
 
     @property
     def size_bytes(self) -> int:

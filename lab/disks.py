@@ -20,8 +20,8 @@ MIB = 1024 * 1024
 class Disk:
     """What a disk of a guest shall be; the guest's first is the one that it boots from."""
 
-    #: boot: 64 MiB, ext4, with the guest's marker. empty: nothing on it. sparse: random data between holes.
-    kind: Literal["boot", "empty", "sparse"] = "boot"
+    #: boot: 64 MiB, ext4, with the guest's marker. empty: nothing on it. sparse: random data between holes. swap: swap.
+    kind: Literal["boot", "empty", "sparse", "swap"] = "boot"
     format: Literal["qcow2", "raw"] = "qcow2"
     size_mib: int = 64
     #: Of a sparse disk: how much of it is data, in pieces of 1 MiB.
@@ -30,6 +30,10 @@ class Disk:
     backed: bool = False
     #: Name of an internal snapshot to take (qcow2 only).
     snapshot: str | None = None
+    #: Its file is called ``disk.<this>`` in a directory of the guest's own: as Nova calls it, not by its number.
+    suffix: str = ""
+    #: Of a swap disk: what the guest knows it by.
+    swap_uuid: str = ""
 
 
 #: 20 GiB of which 1 GiB is data: what a copy that does not know holes takes minutes for.
@@ -47,6 +51,8 @@ def make_disk(host: Host, disk: Disk, path: Path, backing: Path, marker: str) ->
         _write_file_system(host.path(raw), marker)
     if disk.kind == "sparse":
         write_pieces(host.path(raw), disk)
+    if disk.kind == "swap":
+        host.run(["mkswap", "-q", "-L", "swap", "-U", disk.swap_uuid, raw])
     if disk.format == "qcow2":
         _convert(host, disk, raw, path, backing)
 

@@ -58,7 +58,7 @@ class Guest:
     def disk_path(self, number: int = 0) -> Path:
         """The file of a disk, on the guest's host."""
         if self.layout == "dir":
-            return self.directory / ("disk" if number == 0 else f"disk.{number}")
+            return self.directory / ("disk" if number == 0 else f"disk.{self.disks[number].suffix or number}")
         suffix = "" if number == 0 else f"-{number}"
         return self.directory / f"{self.name}{suffix}.{self.disks[number].format}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -182,27 +182,42 @@ def _undone(seen: Snapshot, server: str) -> str:
 
 def ask_again(seen: Snapshot) -> str:
     """Return what to type once the cause of a refusal is mended."""
-    to = () if seen.chosen else ("--to", seen.dest)
-    verbs = {"confirm_resize": ("confirm",), "revert_resize": ("revert", "--reason", "...")}
-    verb = verbs.get(seen.flow, ("migrate", *to))
+    if seen.flow in ("confirm_resize", "revert_resize"):
+        verb = ("confirm",) if seen.flow == "confirm_resize" else ("revert", "--reason", "...")
+        return _again(seen, verb)
+    to = () if seen.chosen or seen.same_host else ("--to", seen.dest)
+    return _again(seen, ("migrate", *to) if seen.flavor is None else ("resize", "--flavor", seen.flavor, *to))
+
+
+def _again(seen: Snapshot, verb: Sequence[str]) -> str:
     dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
     return f"mend that, then: {command('server', *verb, *dry, seen.server, fallback=seen.server_uuid)}"
 
 
 def _success(seen: Snapshot, server: str) -> tuple[str, str]:
     took = duration(seen.elapsed_s)
+    size = f" with flavor {printable(seen.flavor)}" if seen.flavor is not None else ""
     if seen.flow == "confirm_resize":
-        return f"confirmed: {server} stays on {seen.dest}; nothing of it is left on {seen.source}", ""
+        return f"confirmed: {server} stays on {seen.dest}{size}; {_nothing_left(seen)}", ""
     if seen.flow == "revert_resize":
         power = f", {seen.power_state}" if seen.power_state else ""
-        gone = f"nothing of it is left on {seen.dest}"
+        gone = (
+            "nothing is left of the other size" if seen.same_host else f"nothing of it is left on {seen.dest}"
+        )
         return f"brought back: {server} is on {seen.source} again{power}; {gone} ({took})", ""
     if seen.migration_type == "dry-run":
-        return f"nothing stands in the way of moving {server} to {seen.dest}", ""
+        what = f"giving {server} flavor {printable(seen.flavor)} on" if size else f"moving {server} to"
+        return f"nothing stands in the way of {what} {seen.dest}", ""
     power = f", {seen.power_state}" if seen.power_state else ""
     confirm = command("server", "confirm", seen.server, fallback=seen.server_uuid)
-    kept = f"{seen.source} keeps its files until it is confirmed"
-    return f"done: {server} is on {seen.dest}{power}; {kept} ({took})", confirm
+    kept = f"{seen.source} keeps its files{' as they were' if seen.same_host else ''} until it is confirmed"
+    return f"done: {server} is on {seen.dest}{size}{power}; {kept} ({took})", confirm
+
+
+def _nothing_left(seen: Snapshot) -> str:
+    if seen.same_host:
+        return "nothing is left of its files as they were"
+    return f"nothing of it is left on {seen.source}"
 
 
 def end(seen: Snapshot) -> Change:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hostler.jobboard.client import Client
     from hostler.scheduling.scheduler import Candidate
 
-_FLOW = "cold_migration"
 _REFUSED = 3
 
 
@@ -40,7 +39,7 @@ def show(
         *_, seen = snapshots(client, uuid, timeout_s=timeout_s)
     except KeyboardInterrupt:
         return goes_on(uuid)
-    steps = flows.shape_of(_FLOW)
+    steps = flows.shape_of("resize" if seen.new_flavor else "cold_migration")
     if fmt in JSON_FORMATS:
         lines = [json.dumps(_plan(seen, steps) | _hosts(candidates))]
     else:

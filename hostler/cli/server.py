@@ -12,7 +12,7 @@ from sqlalchemy import select
 from hostler.cli import plan, waiting
 from hostler.cli.base import Command, Lister, ShowOne
 from hostler.cli.text import stamp
-from hostler.records import groups, hosts, instances
+from hostler.records import flavors, groups, hosts, instances
 from hostler.records.models import Instance
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ShowServer(ShowOne):
             under_way = instances.migration_under_way(session, server.uuid)
             unconfirmed = instances.unconfirmed_migration(session, server.uuid)
             membership = groups.membership(session, server.uuid)
+            flavor = flavors.of_server(session, server)
         facts = {
             "uuid": server.uuid,
             "name": server.name,
@@ -75,6 +76,7 @@ class ShowServer(ShowOne):
             "power_state": server.power_state,
             "vcpus": server.vcpus,
             "memory_mb": server.memory_mb,
+            "flavor": flavor.name,
             "disk_bytes": server.disk_bytes,
             "project": server.project_id,
             "locked_reason": server.locked_reason,
@@ -133,6 +135,42 @@ class MigrateServer(Command):
         return plan.show(
             client, migration, out, timeout_s=timeout_s, fmt=parsed_args.format, candidates=candidates
         )
+
+
+class ResizeServer(Command):
+    """Give a server another flavor, on another host or where it is.
+
+    The server is shut down and its files are copied, as for a move; the copies are grown, swap is made anew
+    under its old UUID, and it is started with its new size. If any step fails, all of it is undone and the server
+    runs as it ran. Its files as they were stay on its old host until ``hostler server confirm``.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser."""
+        parser = _with_server(super().get_parser(prog_name))
+        parser.add_argument("--flavor", metavar="FLAVOR", required=True, help="Its new size.")
+        parser.add_argument("--to", metavar="HOST", help="The host that is to have it; without, it stays.")
+        waiting.add(parser)
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Make the same checks, print the plan and what would be refused, and change nothing.",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        """Ask for the resize; wait for it if told so."""
+        waiting.check(parsed_args, parsed_args.wait or parsed_args.dry_run)
+        server, flavor, dest = parsed_args.server, parsed_args.flavor, parsed_args.to
+        with self.app.client() as client:
+            if parsed_args.dry_run:
+                migration = client.dry_run(server, dest, flavor=flavor, requested_by=getpass.getuser())
+                timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
+                return plan.show(
+                    client, migration, self.app.stdout, timeout_s=timeout_s, fmt=parsed_args.format
+                )
+            migration = client.resize(server, flavor, dest, requested_by=getpass.getuser())
+            return waiting.follow(self, client, migration, parsed_args)
 
 
 class ConfirmServer(Command):

@@ -29,7 +29,7 @@ STATES = {
 #: Fields that a snapshot and the record call by the same name.
 _COPIED = (
     *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "error", "hint", "report"),
-    *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt"),
+    *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt", "new_flavor"),
 )
 
 #: Exit code for each outcome of a flow.
@@ -125,6 +125,7 @@ class Snapshot:
     attempt: int = 1  #: of how many hosts this is
     successor: Attempt | None = None  #: the next attempt, where this one's destination failed
     report: dict[str, Any] | None = None
+    new_flavor: dict[str, Any] | None = None  #: of a resize
     vm_state: str | None = None
     power_state: str | None = None
     steps: list[StepView] = field(default_factory=list)
@@ -180,6 +181,16 @@ class Snapshot:
     def elapsed_s(self) -> float:
         """Seconds since the flow was asked for, or that it took."""
         return max(((self.finished_at or self.at) - self.begun_at).total_seconds(), 0.0)
+
+    @property
+    def flavor(self) -> str | None:
+        """Name of the flavor that a resize gives; None for a move."""
+        return str(self.new_flavor["name"]) if self.new_flavor else None
+
+    @property
+    def same_host(self) -> bool:
+        """Whether the server stays where it is."""
+        return self.source == self.dest
 
     def marks(self) -> list[Mark]:
         """Return the marks for a drawing."""

@@ -11,6 +11,7 @@ from taskflow.patterns import linear_flow
 from hostler.errors import FlowNotFound, StepNotFound
 from hostler.flows.cold_migration import cold_migration, dry_run
 from hostler.flows.confirm_resize import confirm_resize
+from hostler.flows.resize import resize
 from hostler.flows.revert_resize import revert_resize
 from hostler.flows.shape import Step
 from hostler.tasks.base import HostTask
@@ -19,8 +20,12 @@ FLOWS: dict[str, Callable[[], linear_flow.Flow]] = {
     "cold_migration": cold_migration,
     "confirm_resize": confirm_resize,
     "dry_run": dry_run,
+    "resize": resize,
     "revert_resize": revert_resize,
 }
+
+#: The flows that hand a server over, and leave a way back until it is confirmed.
+MOVES = ("cold_migration", "resize")
 
 #: What TaskFlow or the leg itself gives to a step.
 _GIVEN = {"leg", "result", "flow_failures"}

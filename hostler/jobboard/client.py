@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 
 from hostler import conf as settings
 from hostler.errors import (
+    CannotResizeToSameHost,
     HostUnavailable,
     InstanceInvalidState,
     MigrationInProgress,
     ServerUnreachable,
     UnableToMigrateToSelf,
 )
-from hostler.jobboard import recovery, resized, verbs
+from hostler.jobboard import recovery, resized, resizing, verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.zookeeper import connect, disconnect
@@ -165,12 +166,33 @@ class Client:
             instance = self._refuse(session, server, None, workers)
             return self.scheduler.candidates(session, Request.of(session, instance), workers)
 
-    def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:
-        """Ask both hosts to look; return the uuid whose ``report`` they will write."""
+    def resize(self, server: str, flavor: str, dest: str | None = None, *, requested_by: str) -> str:
+        """Ask for another size, and for another host or, without *dest*, the same; return the migration's uuid."""
         workers = self.live_workers()
         with self.database.transaction() as session:
-            instance = self._refuse(session, server, dest, workers)
-            migration = self._new(instance, dest, "dry-run", "dry_run", requested_by)
+            instance = self._refuse_resize(session, server, flavor, dest, workers)
+            self._refuse_state(session, instance, "resize")
+            migration = self._new(instance, dest or instance.host, "resize", "resize", requested_by)
+            resizing.write_flavors(session, migration, instance, flavor)
+            resizing.check_room(session, migration, instance)
+            session.add(migration)
+            fence.open_fence(session, migration.uuid)
+            write_flow(session, migration, resizing.arguments(session, migration, instance))
+            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
+            fence.add_event(session, migration.uuid, "", "posted", f"asked for by {requested_by}")
+        return self._post(migration)
+
+    def dry_run(self, server: str, dest: str | None, *, flavor: str | None = None, requested_by: str) -> str:
+        """Ask both hosts to look; return the uuid whose ``report`` they will write. *flavor*: at a resize."""
+        workers = self.live_workers()
+        with self.database.transaction() as session:
+            if flavor is not None:
+                instance = self._refuse_resize(session, server, flavor, dest, workers)
+            else:
+                instance = self._refuse(session, server, str(dest), workers)
+            migration = self._new(instance, dest or instance.host, "dry-run", "dry_run", requested_by)
+            if flavor is not None:
+                resizing.write_flavors(session, migration, instance, flavor)
             session.add(migration)
             fence.open_fence(session, migration.uuid)
             write_flow(session, migration, {})
@@ -264,6 +286,20 @@ class Client:
         hosts.check_room(session, hosts.get(session, dest), request.need)
         groups.check(session, request.uuid, dest)
         return Destination(dest)
+
+    def _refuse_resize(
+        self, session: Session, server: str, flavor: str, dest: str | None, workers: dict[str, Any]
+    ) -> Instance:
+        """Refuse what must not be; a resize may leave the server where it is, unless a setting says no."""
+        instance = instances.find(session, server)
+        if dest not in (None, instance.host):
+            return self._refuse(session, server, str(dest), workers)
+        self._refuse_under_way(session, instance)
+        if not self._conf.allow_resize_to_same_host:
+            raise CannotResizeToSameHost(server=instance.name, host=instance.host, flavor=flavor)
+        if instance.host not in workers:
+            raise HostUnavailable(host=instance.host)
+        return instance
 
     @staticmethod
     def _refuse_under_way(session: Session, instance: Instance) -> None:

@@ -41,6 +41,7 @@ class DebtLeg:
     drivers: Drivers
     timeouts: Timeouts
     state_path: str
+    lock: int | None = None
 
     def checkpoint(self) -> None:
         """Nothing holds it back."""

@@ -61,6 +61,7 @@ class MigrationLeg:
         tether: Tether,
         is_dead: Callable[[str], bool] = lambda _host: False,
         scheduler: Scheduler | None = None,
+        lock: int | None = None,
     ) -> None:
         self.claim = claim
         self.board = board
@@ -69,6 +70,7 @@ class MigrationLeg:
         self.timeouts = timeouts
         self.state_path = str(PurePath(state_path))
         self.tether = tether
+        self.lock = lock
         self._is_dead = is_dead
         self._scheduler = scheduler
         self.host = claim.host

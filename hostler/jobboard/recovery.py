@@ -10,14 +10,18 @@ takes any job when it is back: what it holds of the server is then not started, 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from hostler import flows
 from hostler.errors import HostlerError, InstanceInvalidState, Refused, WritesWouldBeLost
 from hostler.jobboard import turning
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
 from hostler.jobboard.posting import put_at
+from hostler.objects import Flavor
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.models import Claim, FlowRow, Instance, JournalEntry, Migration
@@ -42,9 +46,11 @@ def recover(
             raise Refused(f"migration {row.uuid} has nothing to do with {down}", hint="hostler host list")
         if down in alive:
             raise HostIsAlive(host=down, migration=row.uuid)
+        if row.source_compute == row.dest_compute:  # there is no other host that could walk back
+            raise _nothing_to_recover(row, down)
         if down == row.dest_compute and _is_handed_over(session, row):
             _take_back(session, row, drop_writes)
-        elif row.phase not in ("open", "parked") or row.flow_name != "cold_migration":
+        elif row.phase not in ("open", "parked") or row.flow_name not in flows.MOVES:
             raise _nothing_to_recover(row, down)
         flow = load_flow(session, row.flow_uuid)
         if turning.is_past_return(session, flow, MigrationFacts.of(row)):
@@ -88,9 +94,9 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
             source=row.source_compute,
             hint=f"hostler migration recover {row.uuid} --host-is-down {row.dest_compute} --reason ... --drop-writes",
         )
-    flow_uuid = session.scalar(
-        select(FlowRow.uuid).where(FlowRow.migration_uuid == row.uuid, FlowRow.name == "cold_migration")
-    )
+    flow = session.scalars(
+        select(FlowRow).where(FlowRow.migration_uuid == row.uuid, FlowRow.name.in_(flows.MOVES))
+    ).one()
     taken = instances.change(
         session,
         Instance.uuid == row.instance_uuid,
@@ -100,6 +106,7 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
         host=row.source_compute,
         vm_state=row.old_vm_state,
         task_state="resize_finish",
+        **_old_size(session, row),
     )
     if not taken:
         raise InstanceInvalidState(
@@ -111,12 +118,22 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
         session,
         row.uuid,
         mending=True,
-        flow_uuid=flow_uuid,
-        flow_name="cold_migration",
+        flow_uuid=flow.uuid,
+        flow_name=flow.name,
         status="post-migrating",
         phase="open",
     )
     session.refresh(row)
+
+
+def _old_size(session: Session, row: Migration) -> dict[str, Any]:
+    """Return the size that the server had before it was resized; nothing if it was only moved."""
+    if row.old_flavor is None:
+        return {}
+    old = Flavor.from_dict(row.old_flavor)
+    kept = session.get(Claim, (row.uuid, row.source_compute))
+    size = {"flavor_id": old.id, "vcpus": old.vcpus, "memory_mb": old.memory_mb}
+    return size | ({"disk_bytes": kept.disk_bytes} if kept else {})
 
 
 def _nothing_to_recover(row: Migration, down: str) -> HostlerError:

@@ -11,6 +11,9 @@ from hostler.records import instances, moves
 from hostler.records.models import AtomRow, Migration
 from hostler.tasks.base import MigrationFacts
 
+#: Statuses of a migration that only its hand-over leads to.
+HANDED_OVER = ("finished", "confirming", "confirmed")
+
 
 def keeper(migration: Migration) -> str:
     """Return the host that has the server until the point of no return: it may walk back without the other."""
@@ -20,13 +23,16 @@ def keeper(migration: Migration) -> str:
 def is_past_return(session: Session, flow: StoredFlow, migration: MigrationFacts) -> bool:
     """Tell whether the flow's point of no return lies behind it.
 
-    Its step may have been killed between its transaction and its success: then the server's record tells.
+    Its step may have been killed between its transaction and its success: then the server's record tells, and
+    where its host stays the same, the migration's.
     """
     for step in flow.shape:
         if step.point_of_no_return and flow.states[step.name][0] != states.PENDING:
             instance = instances.get(session, migration.instance)
             if flow.row.name == "revert_resize":
                 return instance.vm_state != "resized"
+            if migration.same_host:
+                return moves.get(session, migration.uuid).status in HANDED_OVER
             return instance.host == migration.dest
     return False
 

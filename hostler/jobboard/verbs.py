@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from taskflow import states
 
+from hostler import flows
 from hostler.errors import InstanceInvalidState, Refused
 from hostler.flows.shape import Step
 from hostler.jobboard import turning
@@ -28,7 +29,7 @@ from hostler.tasks.base import MigrationFacts
 Change = Callable[[Session, Migration, StoredFlow], str]
 
 #: Flows that a wish turns round; a confirmation has nothing to undo.
-CANCELLABLE = ("cold_migration", "revert_resize")
+CANCELLABLE = (*flows.MOVES, "revert_resize")
 
 
 class StepNotSkippable(Refused):

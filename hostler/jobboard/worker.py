@@ -276,8 +276,8 @@ class Worker:
             if claim is None:
                 self._ignore_unreadable(migration)
                 return
-            with lock.held(self.conf.run_path, f"instance-{claim.posting.instance}"):
-                end = self._leg(claim, tether)
+            with lock.held(self.conf.run_path, f"instance-{claim.posting.instance}") as held:
+                end = self._leg(claim, tether, held)
             LOG.debug("migration %s: leg ended: %s", migration, end.value)
             self._back_off.pop(migration, None)
         except (Unreachable, ServerUnreachable) as error:
@@ -299,7 +299,7 @@ class Worker:
                 self._legs.pop(migration, None)
             self._wake.set()
 
-    def _leg(self, claim: Claim, tether: Tether) -> End:
+    def _leg(self, claim: Claim, tether: Tether, held: int) -> End:
         leg = MigrationLeg(
             claim,
             self._board,
@@ -310,6 +310,7 @@ class Worker:
             tether,
             self._presence.is_dead,
             self._scheduler,
+            held,
         )
         return leg.run()
 

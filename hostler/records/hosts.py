@@ -33,6 +33,12 @@ class Amounts:
             self.vcpus - other.vcpus, self.memory_mb - other.memory_mb, self.disk_bytes - other.disk_bytes
         )
 
+    def beyond(self, held: Amounts) -> Amounts:
+        """Return what is needed of a host where *held* is held already, and two copies of the disks lie meanwhile."""
+        return Amounts(
+            max(self.vcpus - held.vcpus, 0), max(self.memory_mb - held.memory_mb, 0), self.disk_bytes
+        )
+
 
 def get(session: Session, name: str) -> Host:
     """Return the host of that name."""

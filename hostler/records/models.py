@@ -89,7 +89,7 @@ class Host(Base):
 
 
 class Flavor(Base):
-    """A named size of server."""
+    """A named size of server; it is never changed. 0 of a disk says nothing of it."""
 
     __tablename__ = "flavors"
 
@@ -97,7 +97,7 @@ class Flavor(Base):
     name: Mapped[str] = mapped_column(unique=True)
     vcpus: Mapped[int]
     memory_mb: Mapped[int]
-    root_gb: Mapped[int]
+    root_gb: Mapped[int] = mapped_column(default=0)
     ephemeral_gb: Mapped[int] = mapped_column(default=0)
     swap_mb: Mapped[int] = mapped_column(default=0)
 
@@ -145,6 +145,9 @@ class Migration(Base):
     source_compute: Mapped[str]
     dest_compute: Mapped[str]
     old_vm_state: Mapped[str | None]
+    #: of a resize: :class:`hostler.objects.Flavor`, as the server had it, and as it is to have it
+    old_flavor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    new_flavor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     flow_name: Mapped[str]  #: the flow that is, or was last, under way
     flow_uuid: Mapped[str] = mapped_column(String(36))
     #: how that flow ended: ``success``, ``refused``, ``reverted``, ``parked``; None while it is under way

@@ -20,7 +20,7 @@ from hostler.drivers.notifications.news import News
 from hostler.drivers.ports import Ports
 from hostler.drivers.volumes import Volumes
 from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
-from hostler.objects import DEST, SOURCE
+from hostler.objects import DEST, SOURCE, Flavor
 from hostler.records.fence import FencedRecords, Journal
 from hostler.records.models import Migration
 
@@ -46,6 +46,13 @@ class MigrationFacts:
     migration_type: str
     old_vm_state: str
     request_id: str
+    old_flavor: Flavor | None = None  #: of a resize: what the server had
+    new_flavor: Flavor | None = None  #: of a resize: what it is to have; None: its size stays
+
+    @property
+    def same_host(self) -> bool:
+        """Whether the server is resized where it is: one host plays both roles."""
+        return self.source == self.dest
 
     @classmethod
     def of(cls, row: Migration) -> MigrationFacts:
@@ -60,6 +67,8 @@ class MigrationFacts:
             migration_type=row.migration_type,
             old_vm_state=row.old_vm_state or "",
             request_id=row.request_id,
+            old_flavor=Flavor.from_dict(row.old_flavor) if row.old_flavor else None,
+            new_flavor=Flavor.from_dict(row.new_flavor) if row.new_flavor else None,
         )
 
 
@@ -98,6 +107,8 @@ class Leg(Protocol):
     drivers: Drivers
     timeouts: Timeouts
     state_path: str
+    #: descriptor of the host's lock on the server: a program that acts on its files for us inherits it
+    lock: int | None
 
     def checkpoint(self) -> None:
         """Return if the step may go on; wait while ZooKeeper is silent; raise Interrupted if the leg must end."""

@@ -6,15 +6,15 @@ import contextlib
 import shlex
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError, WritesWouldBeLost
-from hostler.objects import Domain, Inventory, PowerState, Unit, UnitKind
+from hostler.objects import DiskChange, Domain, Inventory, PowerState, Unit, UnitKind
 from hostler.records import groups, hosts, instances, moves
 from hostler.records.hosts import Amounts
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, MigrationFacts
 from hostler.tasks.domain import pinned
+from hostler.tasks.ports import networks_of
+from hostler.tasks.sizes import Disks, as_resized, definition_problems
 
 
 class InspectInstance(HostTask):
@@ -122,10 +122,9 @@ class ReportDestination(HostTask):
     def execute(self, leg: Leg, source_report: dict[str, Any]) -> None:
         """Write the report to the migration's record."""
         inventory = Inventory.from_dict(source_report["inventory"])
-        problems = look_at_destination(leg, inventory)
+        problems = _report_there(leg, inventory)
         arriving = leg.drivers.files.missing(inventory.units)
         with leg.records.transaction() as session:
-            problems += _room_problems(session, leg, inventory)
             report = {
                 "source": source_report["problems"],
                 "dest": problems,
@@ -142,9 +141,14 @@ def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
     others = _others(drivers.hypervisor, domain.uuid)
     units, problems = drivers.files.survey(domain, others, lambda path: _digest(leg, path))
     problems = [*domain.obstacles, *problems, *_needed(leg, units)]
+    changes: list[DiskChange] = []
+    if flavor := leg.migration.new_flavor:
+        disks = Disks(domain, units, flavor, drivers.files.swap_area)
+        changes = disks.changes()
+        problems += [*disks.problems, *definition_problems(drivers.hypervisor, domain, flavor)]
     if domain.power_state not in (PowerState.RUNNING, PowerState.SHUTDOWN, PowerState.CRASHED):
         problems.append(f"server {domain.name!r} is {domain.power_state}: resume or stop it first")
-    return Inventory(domain, units), problems
+    return Inventory(domain, units, changes), problems
 
 
 def _needed(leg: Leg, units: list[Unit]) -> list[str]:
@@ -170,10 +174,16 @@ def _others(hypervisor: Hypervisor, uuid: str) -> list[Domain]:
 def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
     """Return, as sentences, why the destination could not take *inventory*."""
     drivers, migration = leg.drivers, leg.migration
-    mapping = drivers.ports.mapping(inventory.domain.ports)
-    problems = drivers.hypervisor.destination_problems(inventory.domain, mapping)
+    inventory = as_resized(drivers.hypervisor, inventory, migration.new_flavor)
+    problems = drivers.hypervisor.destination_problems(
+        inventory.domain, networks_of(leg, inventory.domain.ports), same_host=migration.same_host
+    )
     problems += drivers.files.destination_problems(
-        inventory.units, migration.instance, migration.uuid, lambda path: _digest(leg, path)
+        inventory.units,
+        migration.instance,
+        migration.uuid,
+        lambda path: _digest(leg, path),
+        same_host=migration.same_host,
     )
     problems += drivers.ports.destination_problems(inventory.domain.ports)
     for volume in inventory.domain.volumes:
@@ -202,6 +212,23 @@ def writes_would_be_lost(migration: MigrationFacts) -> WritesWouldBeLost:
     )
 
 
+def need_there(leg: Leg, inventory: Inventory) -> Amounts:
+    """Return what the destination must have left for the server as it is to be.
+
+    The host that it is on already gives it what goes beyond its present size, and room for a second copy.
+    """
+    need = need_of(as_resized(leg.drivers.hypervisor, inventory, leg.migration.new_flavor))
+    return need.beyond(need_of(inventory)) if leg.migration.same_host else need
+
+
+def kept_for_the_way_back(leg: Leg, inventory: Inventory) -> Amounts:
+    """Return what the source keeps until the migration is confirmed, beside what the server has there then."""
+    before = need_of(inventory)
+    if not leg.migration.same_host:
+        return before
+    return before.beyond(need_of(as_resized(leg.drivers.hypervisor, inventory, leg.migration.new_flavor)))
+
+
 def need_of(inventory: Inventory) -> Amounts:
     """Return what the server takes of a host."""
     domain: Domain = inventory.domain
@@ -218,13 +245,19 @@ def disk_need(inventory: Inventory) -> int:
     )
 
 
-def _room_problems(session: Session, leg: Leg, inventory: Inventory) -> list[str]:
-    try:
-        hosts.check_room(session, hosts.get(session, leg.host), need_of(inventory))
-        groups.check(session, leg.migration.instance, leg.host)
-    except HostlerError as error:
-        return [str(error)]
-    return []
+def _report_there(leg: Leg, inventory: Inventory) -> list[str]:
+    """Return what speaks against the destination, and against what it has left."""
+    flavor = leg.migration.new_flavor
+    if flavor is not None and definition_problems(leg.drivers.hypervisor, inventory.domain, flavor):
+        return []  # there is nothing yet that could be looked at: the source says why
+    problems = look_at_destination(leg, inventory)
+    with leg.records.reading() as session:
+        try:
+            hosts.check_room(session, hosts.get(session, leg.host), need_there(leg, inventory))
+            groups.check(session, leg.migration.instance, leg.host)
+        except HostlerError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _digest(leg: Leg, path: str) -> str:

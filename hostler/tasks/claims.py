@@ -6,7 +6,7 @@ from typing import Any
 
 from hostler.objects import Inventory
 from hostler.tasks.base import DEST, HostTask, Leg
-from hostler.tasks.checks import need_of
+from hostler.tasks.checks import need_there
 
 
 class ClaimResources(HostTask):
@@ -22,7 +22,8 @@ class ClaimResources(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Hold them; a host that has not enough left is a refusal."""
-        leg.drivers.claims.claim(leg.records, leg.migration.dest, need_of(Inventory.from_dict(inventory)))
+        need = need_there(leg, Inventory.from_dict(inventory))
+        leg.drivers.claims.claim(leg.records, leg.migration.dest, need)
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """Let go; nothing if nothing is held."""

@@ -24,6 +24,20 @@ def refuse_active(leg: Leg) -> None:
         raise InstanceIsActive(instance=uuid, host=leg.host)
 
 
+def refuse_old_guest(leg: Leg) -> None:
+    """Refuse to touch what was set aside while a guest runs that may use it.
+
+    On the same host that is any but the one that this migration made: its files are the new ones.
+    """
+    if not leg.migration.same_host or not _is_made_here(leg):
+        refuse_active(leg)
+
+
+def _is_made_here(leg: Leg) -> bool:
+    hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+    return hypervisor.exists(uuid) and hypervisor.describe(uuid).migration == leg.migration.uuid
+
+
 class UndefineDomain(HostTask):
     """Take the domain's definition off the source, keeping UEFI variables, TPM state and images.
 

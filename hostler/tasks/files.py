@@ -8,7 +8,7 @@ from typing import Any
 from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
 from hostler.objects import Inventory, Unit, UnitKind
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
-from hostler.tasks.domain import refuse_active, remove_state
+from hostler.tasks.domain import refuse_active, refuse_old_guest, remove_state
 
 #: A proof that the guest is well on the destination is good for so long.
 PROOF_LIFETIME = timedelta(minutes=10)
@@ -86,7 +86,7 @@ class RemoveSetAside(HostTask):
         """Remove the set-aside files and the copy of the definition; both carry this migration's uuid."""
         journal = self.journal(leg)
         if journal.get("removal") is None:
-            refuse_active(leg)
+            refuse_old_guest(leg)
             _refuse_old_proof(leg, proven_at)
             journal.intend("removal")
         try:

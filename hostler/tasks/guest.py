@@ -21,7 +21,9 @@ from hostler.objects import Inventory, PowerState, Snapshot
 from hostler.records import instances, moves, quotas
 from hostler.records.models import Instance, Migration
 from hostler.tasks.base import DEST, HostTask, Leg
-from hostler.tasks.checks import need_of
+from hostler.tasks.checks import kept_for_the_way_back, need_of
+from hostler.tasks.ports import networks_of
+from hostler.tasks.sizes import as_resized
 
 #: Tries of a step behind the hand-over before an operator is asked.
 START_ATTEMPTS = 3
@@ -81,12 +83,13 @@ class HandOver(HostTask):
                 host=migration.dest_compute,
                 vm_state="resized",
                 task_state=None,
+                **_new_size(leg, Inventory.from_dict(inventory)),
             )
             moves.save(session, migration.uuid, expected_status=["post-migrating"], status="finished")
             quotas.commit(session, migration.uuid)
-            need = need_of(Inventory.from_dict(inventory))
+            kept = kept_for_the_way_back(leg, Inventory.from_dict(inventory))
             leg.drivers.claims.swap(
-                session, migration.uuid, migration.dest_compute, migration.source_compute, need
+                session, migration.uuid, migration.dest_compute, migration.source_compute, kept
             )
             leg.records.note(session, "handed-over", f"{migration.dest_compute} has the server from here on")
 
@@ -212,6 +215,15 @@ def _confirm(session: Session, leg: Leg, power_state: PowerState) -> None:
     )
 
 
+def _new_size(leg: Leg, inventory: Inventory) -> dict[str, Any]:
+    """Return what of the server's record is another after a resize."""
+    flavor = leg.migration.new_flavor
+    if flavor is None:
+        return {}
+    need = need_of(as_resized(leg.drivers.hypervisor, inventory, flavor))
+    return {"flavor_id": flavor.id, **dataclasses.asdict(need)}
+
+
 def _handed_over(instance: Instance, migration: Migration) -> bool:
     return instance.host == migration.dest_compute and migration.status == "finished"
 
@@ -219,14 +231,14 @@ def _handed_over(instance: Instance, migration: Migration) -> bool:
 def _snapshots(leg: Leg, inventory: dict[str, Any]) -> list[Snapshot]:
     """Return the snapshots, each with the definition it would bring back as this host names its networks."""
     domain = Inventory.from_dict(inventory).domain
-    mapping = leg.drivers.ports.mapping(domain.ports)
+    mapping = networks_of(leg, domain.ports)
     relocate = leg.drivers.hypervisor.relocate
     return [dataclasses.replace(one, xml=relocate(one.xml, mapping)) for one in domain.snapshots]
 
 
 def _definition(leg: Leg, inventory: dict[str, Any]) -> str:
-    """Return the source's definition as this host names its networks, with our mark."""
-    domain = Inventory.from_dict(inventory).domain
+    """Return the source's definition with its new size, as this host names its networks, with our mark."""
     hypervisor = leg.drivers.hypervisor
-    mapping = leg.drivers.ports.mapping(domain.ports)
+    domain = as_resized(hypervisor, Inventory.from_dict(inventory), leg.migration.new_flavor).domain
+    mapping = networks_of(leg, domain.ports)
     return hypervisor.mark(hypervisor.relocate(domain.xml, mapping), leg.migration.uuid)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hostler.errors import HandOverRefused, Park
-from hostler.objects import Inventory
-from hostler.records import instances, moves
+from hostler.objects import Flavor, Inventory
+from hostler.records import instances, moves, quotas
 from hostler.records.hosts import Amounts
 from hostler.records.models import Instance, Migration
 from hostler.tasks.base import SOURCE, HostTask, Leg
@@ -38,8 +38,9 @@ class HandBack(HostTask):
                 expected_task_state=["resize_reverting"],
                 host=migration.source_compute,
                 vm_state=leg.migration.old_vm_state,
-                **_as_it_was(inventory),
+                **_as_it_was(inventory, migration),
             )
+            quotas.commit(session, migration.uuid)
             # What the destination still has of it takes room there until it is removed.
             leg.drivers.claims.swap(
                 session, migration.uuid, migration.source_compute, migration.dest_compute, need
@@ -82,11 +83,14 @@ def handed_back(instance: Instance) -> bool:
     return instance.vm_state != "resized"
 
 
-def _as_it_was(inventory: dict[str, Any]) -> dict[str, Any]:
+def _as_it_was(inventory: dict[str, Any], migration: Migration) -> dict[str, Any]:
     """Return what the server's record said of its size before it moved."""
     before = Inventory.from_dict(inventory)
     domain = before.domain
-    return {"vcpus": domain.vcpus, "memory_mb": domain.memory_mb, "disk_bytes": disk_need(before)}
+    size = {"vcpus": domain.vcpus, "memory_mb": domain.memory_mb, "disk_bytes": disk_need(before)}
+    if migration.old_flavor is None:
+        return size
+    return size | {"flavor_id": Flavor.from_dict(migration.old_flavor).id}
 
 
 def _refuse_unexpected(instance: Instance, migration: Migration) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from hostler.objects import Inventory
+from hostler.objects import Inventory, Port
 from hostler.tasks.base import DEST, HostTask, Leg
 
 
 class MigratePorts(HostTask):
     """Bind every port to the destination; the bindings to the source stay, inactive.
+
+    A server that is resized where it is keeps its ports as they are.
 
     Reverts by: putting each of those back that were moved.
     """
@@ -20,6 +23,8 @@ class MigratePorts(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Bind them; each is written down before and after."""
+        if leg.migration.same_host:
+            return
         journal = self.journal(leg)
         for port in Inventory.from_dict(inventory).domain.ports:
             journal.intend(port.mac)
@@ -33,3 +38,8 @@ class MigratePorts(HostTask):
             if journal.get(port.mac):
                 leg.drivers.ports.unbind(leg.records, leg.migration.instance, port, leg.migration.dest)
                 journal.undone(port.mac)
+
+
+def networks_of(leg: Leg, ports: Sequence[Port]) -> dict[str, str]:
+    """Return what the networks of *ports* are called on this host, where that differs; its own keep their names."""
+    return {} if leg.migration.same_host else leg.drivers.ports.mapping(ports)

@@ -35,6 +35,7 @@ from hostler.jobboard.report import HostReport
 from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.records import flavors
 from hostler.records.database import Database
 from hostler.records.models import (
     Base,
@@ -52,6 +53,7 @@ from hostler.tasks.base import Drivers, HostTask, Timeouts
 
 INSTANCES = "/var/lib/libvirt/instances"
 POOL = "/var/lib/libvirt/images"
+SWAP_UUID = "5a5a5a5a-1111-4222-8333-444444444444"
 PORT_MAC = "52:54:00:00:00:01"
 
 TIMEOUTS = Timeouts(shutdown_s=0.5, shutdown_retry_s=0.1, guest_start_s=1, copy_s=1)
@@ -136,8 +138,13 @@ class World:
 
     # -- servers ------------------------------------------------------------------------------------------
 
-    def add_server(self, name: str = "web1", *, layout: str = "dir", running: bool = True) -> str:
-        """Make a server on kvm1 with a root disk over a base image, and a raw disk with holes."""
+    def add_server(
+        self, name: str = "web1", *, layout: str = "dir", running: bool = True, sized: bool = False
+    ) -> str:
+        """Make a server on kvm1 with a root disk over a base image, and a raw disk with holes.
+
+        *sized*: with an ephemeral disk and swap, too, and with flavors that it may be resized to.
+        """
         host, number = self.hosts["kvm1"], str(uuid.uuid4())
         directory = f"{INSTANCES}/{number}" if layout == "dir" else POOL
         root_disk, data_disk = f"{directory}/{name}.qcow2", f"{directory}/{name}-data.raw"
@@ -152,6 +159,8 @@ class World:
             os.pwrite(file.fileno(), os.urandom(100_000), 5 << 20)
         disks = DISK.format(format="qcow2", path=root_disk, letter="a")
         disks += DISK.format(format="raw", path=data_disk, letter="b")
+        if sized:
+            disks += self._add_sized(host, directory)
         host.hypervisor.define(
             DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True
         )
@@ -161,11 +170,30 @@ class World:
         Adoption(self.database, host.hypervisor, host.name).run()
         return number
 
+    def _add_sized(self, host: FakeHost, directory: str) -> str:
+        ephemeral, swap = f"{directory}/disk.local", f"{directory}/disk.swap"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(host.at(ephemeral)), "4M"], check=True)
+        with host.at(swap).open("wb") as file:
+            file.truncate(1 << 20)
+        subprocess.run(["mkswap", "-q", "-U", SWAP_UUID, "-L", "swap", str(host.at(swap))], check=True)
+        with self.database.transaction() as session:
+            flavors.create(session, "large", vcpus=4, memory_mb=256, root_gb=1, ephemeral_gb=1, swap_mb=2)
+            flavors.create(session, "small", vcpus=1, memory_mb=32)
+        return DISK.format(format="qcow2", path=ephemeral, letter="c") + DISK.format(
+            format="raw", path=swap, letter="d"
+        )
+
     # -- migrating ----------------------------------------------------------------------------------------
 
     def migrate(self, server: str, dest: str | None = "kvm2") -> Migration:
         """Ask for a migration and carry it through; return its record."""
         number = self.client.migrate(server, dest, requested_by="tester")
+        self.run()
+        return self.migration(number)
+
+    def resize(self, server: str, flavor: str, dest: str | None = None) -> Migration:
+        """Ask for a resize and carry it through; return its record."""
+        number = self.client.resize(server, flavor, dest, requested_by="tester")
         self.run()
         return self.migration(number)
 
@@ -247,7 +275,11 @@ class World:
                 state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
             instances = session.scalars(select(Instance))
             state["instances"] = {
-                one.uuid: (one.host, one.vm_state, one.task_state, one.power_state) for one in instances
+                one.uuid: (
+                    *(one.host, one.vm_state, one.task_state, one.power_state),
+                    *(one.vcpus, one.memory_mb, one.flavor_id),
+                )
+                for one in instances
             }
         state["parked"] = self.board.all_parked()
         state["held"] = self.board.held_instances()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from hostler.objects import Domain, Unit
+from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
 
 if TYPE_CHECKING:
     from hostler.drivers.files.marked import Marked
@@ -43,14 +43,17 @@ class InstanceFiles(Protocol):
         shared by nature (a backing file, a read-only image).
         """
 
+    def swap_area(self, disk: Disk) -> SwapArea | None:
+        """Return the swap area that begins with the first byte of *disk*; None if none does. It only reads."""
+
     def destination_problems(
-        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest
+        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest, *, same_host: bool = False
     ) -> list[str]:
         """Return, as sentences, why *units* could not be received here. It only reads.
 
         Space, parents, names taken. A SHARED unit that is here already with the same contents is no problem
-        and is not received. The sentences leave the host's name to
-        :class:`~hostler.errors.MigrationPreCheckError`.
+        and is not received. *same_host*: the units are of this host, and their names free when they arrive. The
+        sentences leave the host's name to :class:`~hostler.errors.MigrationPreCheckError`.
         """
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
@@ -111,6 +114,14 @@ class InstanceFiles(Protocol):
 
     def written(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
         """Return the paths of the images of *units* that were written to since they were placed. It only reads."""
+
+    def resize(self, change: DiskChange, checkpoint: Callable[[], None], keep: int | None) -> None:
+        """Give a placed disk its new size, in place; nothing of it if it has it.
+
+        An image is grown, and with it a file system that fills it as far as that can be done offline; swap is
+        made anew with the UUID and label that it had. *checkpoint* is called while that lasts; the programs that
+        do it inherit the descriptor *keep*. :class:`~hostler.errors.ResizeError` if it cannot be done.
+        """
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""

@@ -50,6 +50,7 @@ class Chain:
 
     virtual_bytes: int = 0
     backing: list[str] = field(default_factory=list)  #: nearest first, as far as they could be followed
+    formats: list[str] = field(default_factory=list)  #: of each of them, as the image before it declares it
     problems: list[str] = field(default_factory=list)  #: sentences
 
 
@@ -69,6 +70,7 @@ class Chains:
 
     def _follow(self, path: str, image_format: str) -> Chain:
         images: list[str] = []
+        formats: list[str] = []
         seen: set[tuple[int, int]] = set()
         virtual_bytes = 0
         current: tuple[str, str] | None = (path, image_format)
@@ -76,12 +78,13 @@ class Chains:
             while current is not None:
                 self._count(current[0], path, seen)
                 images.append(current[0])
+                formats.append(current[1])
                 info = inspect(self._at(current[0]), *current)
                 virtual_bytes = virtual_bytes or info.virtual_bytes
                 current = self._behind(*current, info)
         except BadImageError as error:
-            return Chain(virtual_bytes, images[1:], [str(error)])
-        return Chain(virtual_bytes, images[1:])
+            return Chain(virtual_bytes, images[1:], formats[1:], [str(error)])
+        return Chain(virtual_bytes, images[1:], formats[1:])
 
     def _count(self, path: str, top: str, seen: set[tuple[int, int]]) -> None:
         try:

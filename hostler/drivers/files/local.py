@@ -12,10 +12,11 @@ from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.marked import Marked, Marks
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
+from hostler.drivers.files.resizing import Resizing
 from hostler.drivers.files.room import Room, absent, changed, missing
 from hostler.drivers.files.survey import Survey
 from hostler.drivers.files.uses import Uses
-from hostler.objects import Domain, Unit
+from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
 
 
 def _assume_in_use(_: str) -> bool:
@@ -52,6 +53,7 @@ class LocalFiles:
         self._aside = Aside(self._place)
         self._parts = Parts(self._place)
         self._arrival = Arrival(self._place, self._parts, in_use)
+        self._resizing = Resizing(self._place)
         self._marks = Marks(self._place)
 
     def survey(
@@ -61,12 +63,16 @@ class LocalFiles:
         with as_source(self._place):
             return Survey(self._place, domain, others, digest).take()
 
+    def swap_area(self, disk: Disk) -> SwapArea | None:
+        """Return the swap area on *disk*; how it is known is in :mod:`.resizing`."""
+        return self._resizing.swap_area(disk)
+
     def destination_problems(
-        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest
+        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest, *, same_host: bool = False
     ) -> list[str]:
         """Return why *units* cannot be received here."""
         with as_destination(self._place):
-            return Room(self._place, instance, migration, digest).problems(units)
+            return Room(self._place, instance, migration, digest, same_host).problems(units)
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
@@ -131,6 +137,10 @@ class LocalFiles:
         """Return which images were written to since they were placed, as their times say."""
         with as_destination(self._place):
             return [path for unit in units for path in self._arrival.written(unit, instance, migration)]
+
+    def resize(self, change: DiskChange, checkpoint: Callable[[], None], keep: int | None) -> None:
+        """Give a placed disk its new size; the rules are in :mod:`.resizing`."""
+        self._resizing.resize(change, checkpoint, keep)
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return which files of *units* are not in place."""

@@ -18,20 +18,28 @@ _GIB = 1 << 30
 
 
 class Room:
-    """One look at whether *units* of *instance* fit."""
+    """One look at whether *units* of *instance* fit; *same_host*: they lie here, and will be set aside."""
 
-    def __init__(self, place: Place, instance: str, migration: str, digest: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        instance: str,
+        migration: str,
+        digest: Callable[[str], str],
+        same_host: bool = False,
+    ) -> None:
         self._place = place
         self._instance = instance
         self._migration = migration
         self._digest = digest
+        self._same_host = same_host
 
     def problems(self, units: Sequence[Unit]) -> list[str]:
         """Return sentences."""
         found: list[str] = []
         for parent in dict.fromkeys(str(PurePosixPath(unit.path).parent) for unit in units):
             found += self._parent_problems(parent)
-        for unit in units:
+        for unit in units if not self._same_host else ():
             found += self._name_problems(unit)
         return found + self._space_problems(missing(self._place, units))
 

@@ -91,12 +91,15 @@ class Hypervisor(Protocol):
     def resume(self, uuid: str) -> None:
         """Let a paused guest run; nothing if it runs."""
 
-    def destination_problems(self, domain: Domain, networks: dict[str, str]) -> list[str]:
+    def destination_problems(
+        self, domain: Domain, networks: dict[str, str], *, same_host: bool = False
+    ) -> list[str]:
         """Return, as sentences, why this host could not run *domain*; empty if it can. It only reads.
 
-        Looks at name and UUID, architecture, virtualization type, machine type, CPU, emulator, firmware,
-        UEFI, TPM, secrets and storage pools. *networks* is what :class:`~hostler.drivers.ports.Ports` would
-        map; ports have their own check.
+        Looks at name and UUID, architecture, virtualization type, machine type, CPU, pins, NUMA nodes, huge
+        pages, emulator, firmware, UEFI, TPM, secrets and storage pools. *networks* is what
+        :class:`~hostler.drivers.ports.Ports` would map; ports have their own check. *same_host*: it is a domain
+        of this host, so that it may have its own name and UUID.
         """
 
     def remove_mark(self, uuid: str, migration: str) -> None:
@@ -113,6 +116,12 @@ class Hypervisor(Protocol):
         """Return *xml* with each ``<interface>`` plugged where *ports* (``network:a`` -> ``bridge:b``) says.
 
         A snapshot's XML, which holds a domain's, is taken, too.
+        """
+
+    def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
+        """Return *xml* with that many vCPUs and that much memory, and all that follows from them.
+
+        What cannot be changed by a rule is :class:`hostler.errors.ResizeError`.
         """
 
     def listen(self, listener: DomainListener) -> None:

@@ -23,14 +23,17 @@ _ENUMS = {
 }
 
 
-def problems(connection: Any, domain: Domain) -> list[str]:
+def problems(connection: Any, domain: Domain, same_host: bool = False) -> list[str]:
     """Return why the host of *connection* could not run *domain*; empty if it can."""
     root = domain_xml.parse(domain.xml)
     found = [
-        *_taken(connection, domain),
+        *(() if same_host else _taken(connection, domain)),
         *_files(domain),
         *_secrets(connection, root),
         *_pools(connection, root),
+        *_placement(connection, root),
+        # on its own host the guest may hold those that it needs
+        *(() if same_host else _huge_pages(connection, domain, root)),
     ]
     if domain.emulator and not os.access(domain.emulator, os.X_OK):
         return [*found, f"there is no emulator {domain.emulator}"]
@@ -75,6 +78,49 @@ def _pools(connection: Any, root: Element) -> Iterator[str]:
     for source in root.findall("devices/disk[@type='volume']/source"):
         if source.get("pool") not in active:
             yield f"there is no active storage pool {source.get('pool')!r}"
+
+
+def _placement(connection: Any, root: Element) -> Iterator[str]:
+    """Pins and NUMA nodes name what the host has."""
+    online = {number for number, there in enumerate(connection.getCPUMap()[1]) if there}
+    for element in [*root.findall("vcpu"), *root.findall("cputune/*[@cpuset]")]:
+        if missing := domain_xml.number_set(element.get("cpuset", "")) - online:
+            yield f"the host has no CPU {_listed(missing)}, to which {_pinned(element)} is pinned"
+    nodes = _nodes(connection)
+    for element in root.findall("numatune/*[@nodeset]"):
+        if missing := domain_xml.number_set(element.get("nodeset", "")) - nodes:
+            yield f"the host has no NUMA node {_listed(missing)}, which its numatune names"
+
+
+def _nodes(connection: Any) -> set[int]:
+    capabilities = domain_xml.parse(connection.getCapabilities())
+    return {int(cell.get("id", "0")) for cell in capabilities.findall("host/topology/cells/cell")}
+
+
+def _huge_pages(connection: Any, domain: Domain, root: Element) -> Iterator[str]:
+    """Memory that is made of huge pages must lie ready; of several sizes QEMU alone can tell."""
+    pages = root.findall("memoryBacking/hugepages/page")
+    if len(pages) != 1:
+        return
+    size = int(pages[0].get("size", "0")) * domain_xml.UNITS[pages[0].get("unit", "KiB")]
+    what = f"huge pages of {size >> 10} KiB"
+    try:
+        free = connection.getFreePages([size >> 10], min(_nodes(connection)), len(_nodes(connection)))
+    except (libvirt.libvirtError, OverflowError):
+        yield f"the host has no {what}"
+        return
+    there = sum(count for node in free.values() for count in node.values())
+    need = (domain.memory_mb << 20) // size
+    if there < need:
+        yield f"not enough {what}: {need} needed, {there} free"
+
+
+def _pinned(element: Element) -> str:
+    return f"vCPU {element.get('vcpu')}" if element.tag == "vcpupin" else element.tag
+
+
+def _listed(missing: set[int]) -> str:
+    return ", ".join(map(str, sorted(missing)))
 
 
 def _capacity(domain: Domain, capabilities: Element) -> Iterator[str]:

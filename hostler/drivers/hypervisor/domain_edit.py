@@ -17,9 +17,9 @@ from hostler.drivers.hypervisor.domain_xml import MARK_NAMESPACE, source_attribu
 
 def mark(xml: str, migration: str | None) -> str:
     """Return *xml* with our mark set to *migration*, or without it for None."""
-    document = _parse(xml)
-    domain = _root(document)
-    metadata = next(iter(_children(domain, "metadata")), None)
+    document = parse(xml)
+    domain = root(document)
+    metadata = child(domain, "metadata")
     if metadata is not None:
         _remove_marks(metadata)
     if migration is not None:
@@ -30,11 +30,9 @@ def mark(xml: str, migration: str | None) -> str:
         element.setAttribute("xmlns:hostler", MARK_NAMESPACE)
         element.appendChild(document.createTextNode(migration))
         metadata.appendChild(element)
-    elif metadata is not None and not any(
-        child.nodeType == Node.ELEMENT_NODE for child in metadata.childNodes
-    ):
+    elif metadata is not None and not any(each.nodeType == Node.ELEMENT_NODE for each in metadata.childNodes):
         domain.removeChild(metadata)
-    return _write(document)
+    return write(document)
 
 
 def relocate(xml: str, ports: dict[str, str]) -> str:
@@ -42,10 +40,10 @@ def relocate(xml: str, ports: dict[str, str]) -> str:
 
     The XML of a snapshot, which holds a domain's, is taken, too.
     """
-    document = _parse(xml)
+    document = parse(xml)
     for interface in document.getElementsByTagName("interface"):
         kind = interface.getAttribute("type")
-        for source in _children(interface, "source"):
+        for source in children(interface, "source"):
             key = f"{kind}:{source.getAttribute(source_attribute(kind))}"
             new_kind, _, name = ports.get(key, key).partition(":")
             if f"{new_kind}:{name}" != key:
@@ -53,10 +51,11 @@ def relocate(xml: str, ports: dict[str, str]) -> str:
                     source.removeAttribute(source_attribute(kind))
                 interface.setAttribute("type", new_kind)
                 source.setAttribute(source_attribute(new_kind), name)
-    return _write(document)
+    return write(document)
 
 
-def _parse(xml: str) -> Document:
+def parse(xml: str) -> Document:
+    """Return the document; XML that cannot be read is :class:`hostler.errors.MigrationError`."""
     try:
         document: Document = defusedxml.minidom.parseString(xml, forbid_dtd=True)
     except (ExpatError, DefusedXmlException, ValueError) as error:
@@ -64,28 +63,36 @@ def _parse(xml: str) -> Document:
     return document
 
 
-def _write(document: Document) -> str:
-    return _root(document).toxml() + "\n"
+def write(document: Document) -> str:
+    """Return the document as libvirt writes one."""
+    return root(document).toxml() + "\n"
 
 
-def _root(document: Document) -> Element:
+def root(document: Document) -> Element:
+    """Return the outermost element."""
     assert document.documentElement is not None
     return document.documentElement
 
 
-def _children(parent: Element, name: str) -> list[Element]:
-    return [child for child in parent.childNodes if isinstance(child, Element) and child.tagName == name]
+def child(parent: Element, name: str) -> Element | None:
+    """Return the first child of that name."""
+    return next(iter(children(parent, name)), None)
+
+
+def children(parent: Element, name: str) -> list[Element]:
+    """Return the children of that name."""
+    return [each for each in parent.childNodes if isinstance(each, Element) and each.tagName == name]
 
 
 def _remove_marks(metadata: Element) -> None:
-    for child in list(metadata.childNodes):
-        if isinstance(child, Element) and child.namespaceURI == MARK_NAMESPACE:
-            metadata.removeChild(child)
+    for each in list(metadata.childNodes):
+        if isinstance(each, Element) and each.namespaceURI == MARK_NAMESPACE:
+            metadata.removeChild(each)
 
 
 def _insert_after_head(domain: Element, metadata: Element) -> None:
     """Put it where libvirt itself writes it."""
-    head = [child for name in ("name", "uuid", "title", "description") for child in _children(domain, name)]
+    head = [each for name in ("name", "uuid", "title", "description") for each in children(domain, name)]
     after = domain.childNodes.index(head[-1]) + 1 if head else 0
     domain.childNodes.insert(after, metadata)
     metadata.parentNode = domain

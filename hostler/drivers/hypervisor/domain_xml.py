@@ -33,7 +33,8 @@ NVRAM_BASE = "/var/lib/libvirt/qemu/nvram"
 #: Resolves (pool, volume) to the path of a regular file; None if that is not what it is.
 VolumeResolver = Callable[[str, str], str | None]
 
-_UNITS = {
+#: Bytes of each unit that libvirt knows.
+UNITS = {
     "b": 1, "bytes": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "k": 2**10, "KiB": 2**10, "M": 2**20, "MiB": 2**20, "G": 2**30, "GiB": 2**30, "T": 2**40, "TiB": 2**40,
 }  # fmt: skip
@@ -79,6 +80,7 @@ def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domai
         migration=mark_of(root),
         project=project_of(root),
         requirements=requirements_of(root),
+        root_disk=_root_disk(root),
     )
 
 
@@ -125,6 +127,16 @@ def _cpu(root: Element) -> tuple[str | None, str | None]:
     return (mode, model if whole else None) if model else (None, None)
 
 
+def number_set(text: str) -> set[int]:
+    """Read libvirt's set of numbers: ``0-3,^2,8``."""
+    found: set[int] = set()
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        first, _, final = part.lstrip("^").partition("-")
+        numbers = set(range(int(first), int(final or first) + 1))
+        found = found - numbers if part.startswith("^") else found | numbers
+    return found
+
+
 def mark_of(root: Element) -> str | None:
     """Return the uuid in ``<hostler:migration>``, or None."""
     return (root.findtext(f"metadata/{MARK_TAG}") or "").strip() or None
@@ -160,8 +172,21 @@ def _memory_mb(root: Element) -> int:
     memory = root.find("memory")
     if memory is None:
         return 0
-    size_bytes = int((memory.text or "0").strip()) * _UNITS[memory.get("unit", "KiB")]
-    return -(-size_bytes // 2**20)
+    in_bytes = int((memory.text or "0").strip()) * UNITS[memory.get("unit", "KiB")]
+    return -(-in_bytes // 2**20)
+
+
+def _root_disk(root: Element) -> str | None:
+    """Return the disk that is booted from: the first in boot order, else the first that there is."""
+    disks = [disk for disk in root.findall("devices/disk") if disk.get("device", "disk") in ("disk", "lun")]
+    ordered = [disk for disk in disks if disk.find("boot[@order]") is not None]
+    first = min(ordered, key=_boot_order) if ordered else next(iter(disks), None)
+    return obstacles.disk_name(first) if first is not None else None
+
+
+def _boot_order(disk: Element) -> int:
+    boot = disk.find("boot")
+    return int(boot.get("order", "0")) if boot is not None else 0
 
 
 def _disks(root: Element, resolve: VolumeResolver | None) -> Iterator[Disk]:

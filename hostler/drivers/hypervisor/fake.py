@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_xml
+from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_size, domain_xml
 from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, under
 from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
 
@@ -151,12 +151,16 @@ class FakeHypervisor:
         """Tell whether the host has a bridge of that name."""
         return name in self.bridges
 
-    def destination_problems(self, domain: Domain, networks: dict[str, str]) -> list[str]:
+    def destination_problems(
+        self, domain: Domain, networks: dict[str, str], *, same_host: bool = False
+    ) -> list[str]:
         """Return, as sentences, why this host could not run *domain*."""
         self._enter("destination_problems", domain.uuid)
         found = []
         for uuid, guest in self.guests.items():
             name = domain_xml.read_domain(guest.xml).name
+            if uuid == domain.uuid and same_host:
+                continue
             if uuid == domain.uuid:
                 found.append(f"UUID {uuid} is taken by domain {name!r}")
             elif name == domain.name:
@@ -288,6 +292,10 @@ class FakeHypervisor:
     def relocate(self, xml: str, ports: dict[str, str]) -> str:
         """Return *xml* with each interface plugged where *ports* says."""
         return domain_edit.relocate(xml, ports)
+
+    def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
+        """Return *xml* with that size; the rules are in :mod:`.domain_size`."""
+        return domain_size.resize(xml, vcpus, memory_mb)
 
     def listen(self, listener: DomainListener) -> None:
         """Call *listener* after each change, from the thread that made it, and with ``""`` at once."""

@@ -19,6 +19,7 @@ from hostler.drivers.hypervisor import (
     DomainListener,
     destination,
     domain_edit,
+    domain_size,
     domain_xml,
     guest_kinds,
     processes,
@@ -147,10 +148,12 @@ class LibvirtHypervisor:
         """Tell whether the host has a network device of that name to plug guests into."""
         return name not in ("", ".", "..") and "/" not in name and Path("/sys/class/net", name).exists()
 
-    def destination_problems(self, domain: Domain, networks: dict[str, str]) -> list[str]:
+    def destination_problems(
+        self, domain: Domain, networks: dict[str, str], *, same_host: bool = False
+    ) -> list[str]:
         """Return, as sentences, why this host could not run *domain*."""
         with self._connection.calls() as connection:
-            return destination.problems(connection, domain)
+            return destination.problems(connection, domain, same_host)
 
     # -- power ----------------------------------------------------------------------------------------------
 
@@ -278,6 +281,10 @@ class LibvirtHypervisor:
     def relocate(self, xml: str, ports: dict[str, str]) -> str:
         """Return *xml* with each interface plugged where *ports* says."""
         return domain_edit.relocate(xml, ports)
+
+    def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
+        """Return *xml* with that size; the rules are in :mod:`.domain_size`."""
+        return domain_size.resize(xml, vcpus, memory_mb)
 
     # -- the connection -------------------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from sqlalchemy.orm import Session
 
+from hostler import flows
 from hostler.errors import ImageTransferError, MigrationError, MigrationPreCheckError
 from hostler.jobboard import client
 from hostler.jobboard.leg import MigrationLeg
@@ -28,7 +29,8 @@ class Scenario:
     name: str
     play: Callable[[Stage], None]
     layout: str = "dir"
-    resized: bool = False  #: it begins with a server that was moved and waits to be confirmed
+    sized: bool = False  #: the server has disks of which a flavor says something
+    before: Callable[[Stage], None] = lambda _stage: None  #: what was done before it begins
     circumstances: Callable[[Stage], AbstractContextManager[object]] = lambda _stage: nullcontext()
 
 
@@ -45,6 +47,23 @@ def move_anywhere(stage: Stage) -> None:
     row = stage.latest()
     if row is None or (row.outcome == "refused" and row.excluded == {} and "never posted" in str(row.error)):
         stage.client.migrate("web1", requested_by="tester")
+    stage.run()
+
+
+def resize(stage: Stage) -> None:
+    """Ask for another size on another host, unless that was asked for; see it through."""
+    _resize(stage, "kvm2")
+
+
+def resize_here(stage: Stage) -> None:
+    """The same on the host that the server is on."""
+    _resize(stage, None)
+
+
+def _resize(stage: Stage, dest: str | None) -> None:
+    row = stage.latest()
+    if row is None or row.outcome == "refused":
+        stage.client.resize("web1", "large", dest, requested_by="tester")
     stage.run()
 
 
@@ -120,7 +139,7 @@ def refused_at_the_end(stage: Stage) -> Iterator[None]:
 @contextmanager
 def never_handed_back(_stage: Stage) -> Iterator[None]:
     """The hand-back is refused, whoever asks for it and how often."""
-    with always_failing("HandBack", "execute", "revert_resize"):
+    with always_failing("HandBack", "execute"):
         yield
 
 
@@ -206,13 +225,16 @@ def failing_towards(dest: str, name: str, error: Exception) -> Iterator[None]:
 
 
 @contextmanager
-def always_failing(name: str, method: str, flow: str = "cold_migration") -> Iterator[None]:
+def always_failing(name: str, method: str) -> Iterator[None]:
     """Let a step fail before it does anything."""
 
     def fails(**_: Any) -> Any:
         raise MigrationError("on purpose")
 
-    with mock.patch.object(step(flow, name), method, fails):
+    with ExitStack() as stack:
+        for flow in flows.FLOWS:
+            for task in (one for one in flows.make(flow) if one.name == name):
+                stack.enter_context(mock.patch.object(task, method, fails))
         yield
 
 
@@ -221,15 +243,21 @@ SCENARIOS = [
     for layout in ("dir", "flat")
     for scenario in (
         Scenario("cold_migration", move, layout, circumstances=growing),
-        Scenario("confirm_resize", confirm, layout, resized=True),
-        Scenario("revert_resize", bring_back, layout, resized=True),
+        Scenario("confirm_resize", confirm, layout, before=move),
+        Scenario("revert_resize", bring_back, layout, before=move),
         Scenario("refused_at_the_end", move, layout, circumstances=refused_at_the_end),
         Scenario("cancelled_in_the_middle", move, layout, circumstances=cancelled_in_the_middle),
     )
 ] + [
+    Scenario("resize", resize, sized=True),
+    Scenario("resize_here", resize_here, sized=True),
+    Scenario("resize_refused_here", resize_here, "flat", sized=True, circumstances=refused_at_the_end),
+    Scenario("confirm_here", confirm, sized=True, before=resize_here),
+    Scenario("revert_sized", bring_back, sized=True, before=resize),
+    Scenario("revert_here", bring_back, sized=True, before=resize_here),
     Scenario("cancelled_while_queued", cancel_queued),
-    Scenario("not_handed_back", bring_back, "flat", resized=True, circumstances=never_handed_back),
-    Scenario("confirmed_after_all", confirm_after_all, resized=True, circumstances=never_handed_back),
+    Scenario("not_handed_back", bring_back, "flat", before=move, circumstances=never_handed_back),
+    Scenario("confirmed_after_all", confirm_after_all, before=move, circumstances=never_handed_back),
     Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
     Scenario("first_refuses", move_anywhere, circumstances=first_refuses),
     Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.reliability.points import OPERATOR, Died, Points
-from tests.functional.reliability.scenarios import SCENARIOS, Scenario, move
+from tests.functional.reliability.scenarios import SCENARIOS, Scenario
 from tests.functional.reliability.stage import Beginning, Stage
 
 FULL = os.environ.get("HOSTLER_SWEEP") == "full"
@@ -64,13 +64,13 @@ class Sweeper:
 
     def begin(self, scenario: Scenario) -> None:
         """Bring the world to where *scenario* begins."""
-        if scenario.layout not in self._beginnings:
+        name = f"{scenario.layout}{'-sized' if scenario.sized else ''}"
+        if name not in self._beginnings:
             self.stage.load(self._empty)
-            self.stage.add_server(layout=scenario.layout)
-            self._beginnings[scenario.layout] = self.stage.save(scenario.layout)
-        self.stage.load(self._beginnings[scenario.layout])
-        if scenario.resized:
-            move(self.stage)
+            self.stage.add_server(layout=scenario.layout, sized=scenario.sized)
+            self._beginnings[name] = self.stage.save(name)
+        self.stage.load(self._beginnings[name])
+        scenario.before(self.stage)
 
     def run(self, scenario: Scenario, strike: Strike | None = None) -> End:
         """Play *scenario*, struck once or not at all; return the world's end."""

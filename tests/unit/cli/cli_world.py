@@ -54,8 +54,11 @@ class StandInClient:
         self._ask("candidates", server)
         return self.found
 
-    def dry_run(self, server: str, dest: str, *, requested_by: str) -> str:
-        return self._ask("dry_run", server, dest)
+    def resize(self, server: str, flavor: str, dest: str | None, *, requested_by: str) -> str:
+        return self._ask("resize", server, flavor, str(dest))
+
+    def dry_run(self, server: str, dest: str | None, *, flavor: str = "", requested_by: str) -> str:
+        return self._ask("dry_run", server, str(dest), *([flavor] if flavor else []))
 
     def confirm(self, server: str, *, requested_by: str) -> str:
         return self._ask("confirm", server)

@@ -155,6 +155,8 @@ def _migrations() -> None:
         _column("source_compute", WORD),
         _column("dest_compute", WORD),
         _optional("old_vm_state", WORD),
+        _optional("old_flavor", NULLABLE_JSON),
+        _optional("new_flavor", NULLABLE_JSON),
         _column("flow_name", WORD),
         _column("flow_uuid", UUID),
         _optional("outcome", WORD),

@@ -23,14 +23,14 @@ def test_a_chain_is_followed_to_its_end(source: Any, follow: Any) -> None:
     source.write("/base/a.raw")
     source.overlay("/base/b.qcow2", "a.raw")
     top = source.overlay("/pool/top.qcow2", "../base/b.qcow2", "qcow2")
-    assert follow(top) == Chain(1 << 20, ["/base/b.qcow2", "/base/a.raw"], [])
+    assert follow(top) == Chain(1 << 20, ["/base/b.qcow2", "/base/a.raw"], ["qcow2", "raw"])
 
 
 def test_an_image_with_internal_snapshots_in_its_backing_file(source: Any, follow: Any) -> None:
     base = source.image("/pool/base.qcow2")
     subprocess.run(["qemu-img", "snapshot", "-c", "before", str(source.at(base))], check=True)
     top = source.overlay("/pool/top.qcow2", base, "qcow2")
-    assert follow(top) == Chain(1 << 20, [base], [])
+    assert follow(top) == Chain(1 << 20, [base], ["qcow2"])
 
 
 def test_a_raw_disk_has_no_chain_whatever_a_guest_wrote_into_it(source: Any, follow: Any) -> None:

@@ -228,6 +228,7 @@ def test_the_destination_says_all_that_is_wrong(world: World) -> None:
     assert world.hypervisor.destination_problems(free, {}) == []
     (taken,) = world.hypervisor.destination_problems(domain, {})
     assert taken == f"UUID {world.uuid} is taken by domain 'web1'"
+    assert world.hypervisor.destination_problems(domain, {}, same_host=True) == []
     (taken,) = world.hypervisor.destination_problems(dataclasses.replace(free, name="web1"), {})
     assert taken == f"name 'web1' is taken by domain {world.uuid}"
     odd = dataclasses.replace(free, machine="pc-i440fx-99.9", firmware=["/no/such/OVMF.fd"])

@@ -14,6 +14,7 @@ import libvirt
 import pytest
 
 from hostler import errors
+from hostler.drivers.hypervisor import domain_xml
 from hostler.drivers.hypervisor.connection import Connection
 from hostler.drivers.hypervisor.libvirt import LibvirtHypervisor
 from hostler.objects import PowerState
@@ -77,6 +78,24 @@ def test_a_guest_with_snapshots_becomes_persistent_while_it_is_paused(real: Worl
     assert [(each.name, each.current) for each in after.snapshots] == [("one", True)]
     real.hypervisor.resume(real.uuid)
     assert real.hypervisor.power_state(real.uuid) is PowerState.RUNNING
+
+
+def test_a_snapshot_of_a_smaller_guest_comes_along_and_can_be_gone_back_to(real: World, raw: Any) -> None:
+    path = qcow2(real, "snap3.qcow2")
+    real.hypervisor.define(real.xml(disk_xml(path)))
+    raw.lookupByUUIDString(real.uuid).snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>")
+    domain = real.hypervisor.describe(real.uuid)
+    real.hypervisor.undefine(real.uuid)
+    subprocess.run(["qemu-img", "resize", "-q", "-f", "qcow2", str(path), "64M"], check=True)
+    xml = real.hypervisor.mark(real.hypervisor.resize(domain.xml, 2, 32), real.migration)
+    real.hypervisor.create_paused(xml)
+    real.hypervisor.define(xml, domain.snapshots)
+    after = real.hypervisor.describe(real.uuid)
+    assert (after.vcpus, after.memory_mb, [one.name for one in after.snapshots]) == (2, 32, ["one"])
+    real.hypervisor.destroy(real.uuid)
+    again = raw.lookupByUUIDString(real.uuid)
+    again.revertToSnapshot(again.snapshotLookupByName("one"))
+    assert real.hypervisor.describe(real.uuid).memory_mb == 16
 
 
 def test_an_external_snapshot_and_a_checkpoint_are_obstacles(real: World, raw: Any) -> None:
@@ -246,6 +265,43 @@ def test_a_cpu_that_the_host_has_not_is_a_problem(real: World) -> None:
         problems = "".join(real.hypervisor.destination_problems(domain, {}))
         assert problems.startswith(wrong), mode
         assert bool(problems) == bool(wrong), problems
+
+
+def test_cpus_nodes_and_huge_pages_that_the_host_has_not_are_problems(real: World) -> None:
+    placement = """<vcpu cpuset='0,901'>1</vcpu>
+      <cputune><vcpupin vcpu='0' cpuset='900'/><emulatorpin cpuset='0'/></cputune>
+      <numatune><memory mode='strict' nodeset='0,77'/></numatune>
+      <memoryBacking><hugepages><page size='64' unit='TiB'/></hugepages></memoryBacking>"""
+    xml = real.xml().replace("<vcpu>1</vcpu>", placement)
+    problems = real.hypervisor.destination_problems(domain_xml.read_domain(xml), {})
+    assert problems == [
+        "the host has no CPU 901, to which vcpu is pinned",
+        "the host has no CPU 900, to which vCPU 0 is pinned",
+        "the host has no NUMA node 77, which its numatune names",
+        "the host has no huge pages of 68719476736 KiB",
+    ]
+
+
+def test_a_definition_of_another_size_is_one_that_libvirt_takes(real: World, raw: Any) -> None:
+    more = """<cpu><topology sockets='1' cores='2' threads='1'/>
+      <numa><cell id='0' cpus='0' memory='8' unit='MiB'/><cell id='1' cpus='1' memory='8' unit='MiB'/></numa></cpu>
+      <cputune><vcpupin vcpu='0' cpuset='0'/><vcpupin vcpu='1' cpuset='0'/></cputune>"""
+    xml = real.xml().replace("<vcpu>1</vcpu>", "<vcpu current='1'>2</vcpu>").replace("<os>", f"{more}<os>")
+    real.hypervisor.define(xml)
+    taken = real.hypervisor.describe(real.uuid)
+    real.hypervisor.undefine(real.uuid)
+    real.hypervisor.define(real.hypervisor.resize(taken.xml, 4, 64))
+    resized = real.hypervisor.describe(real.uuid)
+    assert (resized.vcpus, resized.memory_mb) == (4, 64)
+    info = raw.lookupByUUIDString(real.uuid).info()
+    assert (info[1], info[2], info[3]) == (64 << 10, 64 << 10, 4)
+    for words in (
+        "cores='4'",
+        "cpus='0-1' memory='32768'",
+        "cpus='2-3' memory='32768'",
+        "vcpu='3' cpuset='0'",
+    ):
+        assert words in resized.xml
 
 
 def test_missing_secrets_and_emulators_are_problems(real: World) -> None:

@@ -1,0 +1,62 @@
+"""Giving a server another size, on another host or where it is."""
+
+from __future__ import annotations
+
+from taskflow.patterns import linear_flow
+
+from hostler.tasks.base import DEST, SOURCE
+from hostler.tasks.checks import CheckDestination, InspectInstance
+from hostler.tasks.claims import ClaimResources
+from hostler.tasks.disks import ResizeDisks
+from hostler.tasks.domain import UndefineDomain
+from hostler.tasks.files import RenameInstanceDir
+from hostler.tasks.guest import FinishMigration, HandOver, StartGuest
+from hostler.tasks.images import CopyImages, OpenReceiver, VerifyImages
+from hostler.tasks.notify import Notify, NotifyUsageExists
+from hostler.tasks.ports import MigratePorts
+from hostler.tasks.power import PowerOff
+from hostler.tasks.quotas import ReserveQuota
+from hostler.tasks.states import EnterState
+from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
+
+
+def resize() -> linear_flow.Flow:
+    """Give a server another flavor, and another host if that is wished: one host may be both.
+
+    Until the hand-over every step is undone when a later one fails; the files as they were stay until it is confirmed.
+
+    1. source: read what has to move, and what becomes of each disk
+    2. dest: look, claim, and open the door for the images
+    3. source: shut the guest down, take its definition away, set its files aside, send them
+    4. dest: verify what arrived, connect and resize it, create the guest without letting it run
+    5. dest: hand over; start the guest
+    """
+    return linear_flow.Flow("resize").add(
+        InspectInstance(),
+        NotifyUsageExists(),
+        Notify("resize.prep.start", DEST),
+        CheckDestination(),
+        ReserveQuota(),
+        ClaimResources(),
+        OpenReceiver(),
+        Notify("resize.prep.end", DEST),
+        Notify("resize.start", SOURCE),
+        EnterState(SOURCE, ("resize_prep", "resize_migrating"), ("pre-migrating", "migrating")),
+        PowerOff(),
+        UndefineDomain(),
+        DisconnectVolumes(),
+        RenameInstanceDir(),
+        CopyImages(),
+        Notify("resize.end", SOURCE),
+        EnterState(SOURCE, ("resize_migrating", "resize_migrated"), ("migrating", "post-migrating")),
+        VerifyImages(),
+        MigratePorts(),
+        ConnectVolumes(),
+        ResizeDisks(),
+        Notify("finish_resize.start", DEST),
+        EnterState(DEST, ("resize_migrated", "resize_finish"), ("post-migrating", "post-migrating")),
+        FinishMigration(),
+        HandOver(),
+        StartGuest(),
+        Notify("finish_resize.end", DEST),
+    )
