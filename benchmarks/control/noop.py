@@ -76,7 +76,7 @@ class NoopHypervisor:
     def undefine(self, uuid: str) -> None:
         self._gone.add(uuid)
 
-    def destination_problems(self, *_: Any) -> list[str]:
+    def destination_problems(self, *_: Any, **__: Any) -> list[str]:
         return []
 
     def mark(self, xml: str, _migration: str | None) -> str:
@@ -95,7 +95,7 @@ class NoopFiles:
     def survey(self, *_: Any) -> tuple[list[Unit], list[str]]:
         return [], []
 
-    def destination_problems(self, *_: Any) -> list[str]:
+    def destination_problems(self, *_: Any, **__: Any) -> list[str]:
         return []
 
     def missing(self, _units: Any) -> list[Unit]:
@@ -133,7 +133,7 @@ class Noop:
 
     couriers: Mapping[str, Any] = MappingProxyType({})
 
-    def destination_problems(self, *_: Any) -> list[str]:
+    def destination_problems(self, *_: Any, **__: Any) -> list[str]:
         return []
 
     def mapping(self, *_: Any) -> dict[str, str]:

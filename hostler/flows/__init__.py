@@ -49,7 +49,8 @@ def as_posted(name: str, steps: tuple[tuple[str, str, str], ...]) -> linear_flow
     """
     if name in FLOWS and steps == tuple(map(_identity, make(name))):
         return make(name)
-    known = {_identity(task): task for flow in FLOWS for task in make(flow)}
+    own_last = sorted(FLOWS, key=lambda flow: flow == name)
+    known = {_identity(task): task for flow in own_last for task in make(flow)}
     flow = linear_flow.Flow(name)
     for step in steps:
         if step not in known:

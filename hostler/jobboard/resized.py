@@ -50,7 +50,6 @@ def revert(
     alive = board.alive()
     with database.transaction() as session:
         instance = instances.find(session, server)
-        instances.refuse_locked(instance)
         migration = _waiting(session, instance, "revert")
         _refuse_silent(migration, alive)
         was_parked = migration.phase == "parked"
@@ -69,7 +68,8 @@ def revert(
 
 
 def _waiting(session: Session, instance: Instance, method: str) -> Migration:
-    """Return the migration of the server that waits to be confirmed; refused if none does."""
+    """Return the migration of the server that waits to be confirmed; refused if none does, or it is locked."""
+    instances.refuse_locked(instance)
     busy = instances.migration_under_way(session, instance.uuid)
     if busy is not None and not (method == "revert" and _is_stranded(busy)):
         raise MigrationInProgress(server=instance.name, migration=busy.uuid)

@@ -3,6 +3,8 @@
 Only the destination's copy is touched, in place: what was placed is known by its inode. Everything here may be killed
 and done again: an image that has its size already is left, a file system that fills its disk is, too, and swap holds
 nothing that could be lost. All that a ``qemu-img resize`` that was killed leaves behind are a few unused clusters.
+A ``resize2fs`` that was killed may leave what e2fsck does not mend without asking: then the step fails, and the move
+is undone, rather than that anybody guesses.
 Who is still at work for a worker that died keeps the host's lock on the server, so that no second one begins
 beside it.
 
