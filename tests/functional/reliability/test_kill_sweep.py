@@ -25,7 +25,7 @@ from tests.functional.reliability.stage import Beginning, Stage
 
 FULL = os.environ.get("HOSTLER_SWEEP") == "full"
 #: A prime, so that each kind of place has its turn.
-STRIDE = 1 if FULL else 97
+STRIDE = 1 if FULL else 197
 #: Failures shown of one scenario.
 SHOWN = 5
 
