@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab import etc, pid1
 from lab.etc import Settings
-from lab.places import BASE, CHECKOUT, HOST_ENVIRONMENT
+from lab.places import BASE, CACHE, CHECKOUT, HOST_ENVIRONMENT
 from lab.process import Daemon, LabError, children_of, run, start_time, wait_until
 from lab.switch import Switch, hardware_address
 
@@ -198,6 +198,9 @@ class Host:
         for guest in self.virsh("list", "--all", "--uuid").split():
             self.run(["virsh", "-q", "destroy", guest], check=False)
             self.virsh("undefine", guest, "--nvram", "--managed-save", "--snapshots-metadata")
+            # Beside the guests' kernel, which all labs share, a migration that nobody confirmed leaves these.
+            for part in CACHE.rglob(f"{guest}.*.part"):
+                shutil.rmtree(part, ignore_errors=True)
         for folder in ("images", "instances"):
             for left in self.path(f"/var/lib/libvirt/{folder}").iterdir():
                 self.run(["rm", "-rf", f"/var/lib/libvirt/{folder}/{left.name}"])

@@ -66,7 +66,10 @@ class ProveWayBack(HostTask):
         drivers, found = leg.drivers, Inventory.from_dict(inventory)
         problems = _names_taken(leg, found.domain)
         problems += drivers.files.way_back_problems(
-            found.units, leg.migration.uuid, lambda path: _digest(leg, path)
+            found.units,
+            leg.migration.uuid,
+            lambda path: _digest(leg, path),
+            same_host=leg.migration.same_host,
         )
         for volume in found.domain.volumes:
             problems += drivers.volumes.destination_problems(volume)

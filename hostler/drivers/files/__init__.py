@@ -71,10 +71,13 @@ class InstanceFiles(Protocol):
     def put_back(self, unit: Unit, migration: str) -> None:
         """Undo :meth:`set_aside`; nothing if it is where it belongs."""
 
-    def way_back_problems(self, units: Sequence[Unit], migration: str, digest: Digest) -> list[str]:
+    def way_back_problems(
+        self, units: Sequence[Unit], migration: str, digest: Digest, *, same_host: bool = False
+    ) -> list[str]:
         """Return, as sentences, why :meth:`put_back` would not bring *units* back whole. It only reads.
 
-        What was set aside is there, its names are free, and the SHARED units are what they were.
+        What was set aside is there, its names are free, and the SHARED units are what they were. *same_host*: what
+        was placed here has these names until it is set aside in its turn.
         """
 
     def remove_aside(self, unit: Unit, migration: str) -> None:

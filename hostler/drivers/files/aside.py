@@ -97,15 +97,15 @@ class Aside:
         if disk.look(names.removed) is not None or disk.look(names.aside) is not None:
             raise MigrationError(f"{self._place.host}: {names.removed} is still there after its removal")
 
-    def problems(self, unit: Unit, migration: str) -> list[str]:
-        """Return, as sentences, why *unit* could not be put back whole."""
+    def problems(self, unit: Unit, migration: str, replaced: bool = False) -> list[str]:
+        """Return, as sentences, why *unit* could not be put back whole; *replaced*: its name is taken by its copy."""
         if unit.kind is UnitKind.SHARED:
             return []
         names = self.names(unit, migration)
         aside = self.path(unit, migration)
         if not self._is_aside(unit, migration, names):
             return [f"{aside} is not there, or is not what was set aside"]
-        if disk.look(names.home) is not None:
+        if not replaced and disk.look(names.home) is not None:
             return [f"there is a {unit.path} again: move it away"]
         files = [(f"{aside}/{entry.name}", names.aside / entry.name) for entry in unit.files if entry.name]
         return [f"{path} is not there" for path, file in files if not disk.is_file(disk.look(file))]

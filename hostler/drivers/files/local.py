@@ -90,10 +90,12 @@ class LocalFiles:
         """Rename *unit* back; the mark goes last."""
         self._aside.put_back(unit, migration)
 
-    def way_back_problems(self, units: Sequence[Unit], migration: str, digest: Digest) -> list[str]:
+    def way_back_problems(
+        self, units: Sequence[Unit], migration: str, digest: Digest, *, same_host: bool = False
+    ) -> list[str]:
         """Return why *units* could not be put back whole."""
         with as_source(self._place):
-            own = [problem for unit in units for problem in self._aside.problems(unit, migration)]
+            own = [problem for unit in units for problem in self._aside.problems(unit, migration, same_host)]
             return own + changed(self._place, units, digest)
 
     def remove_aside(self, unit: Unit, migration: str) -> None:

@@ -358,3 +358,33 @@ def test_a_definition_that_cannot_have_that_size_is_refused(world: World) -> Non
         session.get_one(Instance, server).vcpus = 2
     add_flavor(world, "asked", vcpus=4)
     assert_refused(world, "pinned each to other CPUs")
+
+
+@pytest.mark.parametrize(("dest", "layout"), [*PLACES, (None, "dir"), ("kvm2", "flat")])
+def test_a_server_that_was_resized_goes_back_to_its_old_size(
+    world: World, dest: str | None, layout: str
+) -> None:
+    server = world.add_server(layout=layout, sized=True)
+    before, was = world.look(), sizes(world, "kvm1", server)
+    was_room = room(world, "kvm1")
+    number = world.resize("web1", "large", dest).uuid
+    assert world.instance(server).vcpus == 4
+
+    world.client.revert_resize("web1", requested_by="tester", reason="too large", drop_writes=True)
+    world.run()
+
+    migration, row = world.migration(number), world.instance(server)
+    assert (migration.status, migration.outcome, migration.error) == ("reverted", "success", None)
+    assert (row.host, row.vm_state, row.vcpus, row.memory_mb, row.flavor_id) == (
+        "kvm1",
+        "active",
+        1,
+        64,
+        None,
+    )
+    assert sizes(world, "kvm1", server) == was
+    assert room(world, "kvm1") == was_room
+    assert room(world, "kvm2") == (0, 0)
+    after = world.look()
+    for name in before:
+        assert after[name] == before[name], name

@@ -160,6 +160,7 @@ def test_a_death_anywhere_changes_nothing_in_the_end(
     began = time.monotonic()
     strikes, expected = sweeper.strikes(scenario)
     assert expected.facts["records: parked"] == "[]"
+    assert scenario.outcome in expected.facts["records: migration"]
     struck = strikes[SCENARIOS.index(scenario) % STRIDE :: STRIDE]
     failures = [text for strike in struck if (text := wrong(sweeper, scenario, strike, expected))]
     worlds = len({strike.number for strike in strikes})
