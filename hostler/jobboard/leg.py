@@ -12,12 +12,12 @@ from typing import Any
 from kazoo.exceptions import KazooException
 from sqlalchemy.orm import Session
 from taskflow import states
-from taskflow.engines.base import Engine
 
 from hostler.errors import FlowUnreadable, Park, Passing
 from hostler.jobboard import debts, rescheduling, turning
-from hostler.jobboard.baton import Decision, Execute, Finished, Revert, Stuck, decide
+from hostler.jobboard.baton import Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
+from hostler.jobboard.boundary import Boundary
 from hostler.jobboard.details import LegBackend, LegEngine, StoredFlow, load_flow
 from hostler.jobboard.jobs import Claim, Posting
 from hostler.jobboard.posting import host_of, mark_posted
@@ -222,7 +222,7 @@ class MigrationLeg:
         engine = LegEngine(flow.made(), detail, LegBackend(self.records, detail))
         engine.compile()
         engine.storage.inject({"leg": self}, transient=True)
-        boundary = Boundary(engine, flow, row, self)
+        boundary = Boundary(engine, flow, row, self.host, self.tether)
         for state in (states.SUCCESS, states.REVERTED):
             engine.atom_notifier.register(state, boundary.passed)
         try:
@@ -347,28 +347,6 @@ class MigrationLeg:
         self.board.park(self.claim, {"step": step, "reason": reason, "commands": commands, "host": self.host})
         LOG.error("migration %s was parked: %s; try: %s", uuid, reason, commands[0])
         return End.PARKED
-
-
-class Boundary:
-    """Stops the engine after a step if the next one is another host's, or if the worker ends.
-
-    TaskFlow hands the details over as a keyword and swallows what a listener raises.
-    """
-
-    def __init__(self, engine: Engine, flow: StoredFlow, row: Migration, leg: MigrationLeg) -> None:
-        self._engine = engine
-        self._shape = flow.shape
-        self._row = row
-        self._leg = leg
-
-    def passed(self, state: str, details: Mapping[str, Any]) -> None:
-        """Look whose turn it is after a step has reached *state*."""
-        names = [step.name for step in self._shape]
-        decision: Decision = decide(self._shape, self._engine.storage.get_atoms_states(names))
-        if not isinstance(decision, (Execute, Revert)):
-            return
-        if self._leg.tether.interrupted or host_of(decision.step, self._row) != self._leg.host:
-            self._engine.suspend()
 
 
 def _is_of(posting: Posting, row: Migration) -> bool:

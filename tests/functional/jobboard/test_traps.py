@@ -12,8 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 from hostler.errors import Fenced, Interrupted, SessionLost, Stopping, Unreachable
 from hostler.jobboard import leg as leg_module
+from hostler.jobboard.boundary import Boundary
 from hostler.jobboard.jobs import Posting
-from hostler.jobboard.leg import Boundary, End
+from hostler.jobboard.leg import End
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.tether import Tether
 from hostler.records import fence, moves
