@@ -147,6 +147,8 @@ class StartGuest(HostTask):
         if not was_running:
             hypervisor.destroy(uuid)
             return
+        with leg.records.transaction():
+            pass  # fenced: a worker that was frozen until now may have been given up, and the guest run elsewhere
         if not hypervisor.power_state(uuid).active:
             hypervisor.start(uuid)
         hypervisor.resume(uuid)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hostler.errors import SessionLost
+from hostler.drivers.hypervisor.fake import FakeHypervisor
+from hostler.errors import Fenced, SessionLost
 from hostler.flows import shape_of
 from hostler.jobboard.recovery import HostIsAlive, WritesWouldBeLost
 from hostler.objects import DEST
@@ -152,4 +155,34 @@ def test_a_source_lost_before_the_copy_frees_the_destination_and_the_server_wait
 
     world.power_on("kvm1")
     assert world.look() == before
+    assert world.hosts["kvm1"].hypervisor.power_state(server).active
+
+
+def test_a_destination_that_wakes_after_it_was_given_up_starts_no_second_guest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = world.add_server()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    there, define = world.hosts["kvm2"].hypervisor, FakeHypervisor.define
+
+    def asleep(hypervisor: FakeHypervisor, *arguments: Any, **named: Any) -> None:
+        """Stand still behind the hand-over until the source has the server again."""
+        define(hypervisor, *arguments, **named)
+        if hypervisor is there and world.instance(server).vm_state == "resized":
+            board = world.board
+            board.client.delete(board.path("workers", "kvm2"))
+            job = board.path("boards", "kvm2", number)
+            for sign in board.client.get_children(job):
+                board.client.delete(f"{job}/{sign}")
+            world.client.recover(
+                number, "kvm2", requested_by="tester", reason="it is silent", drop_writes=True
+            )
+            world.dead.add("kvm2")
+            world.run()
+            assert world.hosts["kvm1"].hypervisor.power_state(server).active
+
+    monkeypatch.setattr(FakeHypervisor, "define", asleep)
+    with pytest.raises(Fenced):
+        world.run()
+    assert there.booted.get(server, 0) == 0
     assert world.hosts["kvm1"].hypervisor.power_state(server).active
