@@ -69,7 +69,7 @@ def test_what_the_records_alone_can_tell_is_refused_at_once(kvm1: Host, kvm2: Ho
             "cannot confirm it",
             "try: hostler server migrate lonely --to HOST",
         )
-        assert hostler(kvm1, "server", "migrate", "lonely").code == 2
+        assert hostler(kvm1, "server", "resize", "lonely").code == 2
         assert hostler(kvm1, "server", "migrate", "-rf", "--to", "kvm2").code == 2
         assert hostler(kvm1, "nonsense").code == 2
 
