@@ -197,10 +197,16 @@ class Host:
         """Destroy and undefine every guest, and remove what lies where guests' disks do."""
         for guest in self.virsh("list", "--all", "--uuid").split():
             self.run(["virsh", "-q", "destroy", guest], check=False)
-            self.virsh("undefine", guest, "--nvram", "--managed-save", "--snapshots-metadata")
+            # A transient one is gone by now.
+            self.run(
+                ["virsh", "-q", "undefine", guest, "--nvram", "--managed-save", "--snapshots-metadata"],
+                check=False,
+            )
             # Beside the guests' kernel, which all labs share, a migration that nobody confirmed leaves these.
             for part in CACHE.rglob(f"{guest}.*.part"):
                 shutil.rmtree(part, ignore_errors=True)
+        if left_over := self.virsh("list", "--all", "--name").split():
+            raise LabError(f"{self.name} still has {', '.join(left_over)}")
         for folder in ("images", "instances"):
             for left in self.path(f"/var/lib/libvirt/{folder}").iterdir():
                 self.run(["rm", "-rf", f"/var/lib/libvirt/{folder}/{left.name}"])

@@ -111,7 +111,7 @@ def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: st
     kvm1.slow_link(BEGIN_RATE)
 
     asked = [resizing(kvm2, moved, larger, "--to", "kvm2"), resizing(kvm2, stayed, larger)]
-    asked[1].says("PowerOff running")
+    asked[1].says("OpenReceiver done")
     kvm1.kill_worker()
     kvm1.start_worker()
     wait_copying(kvm2)
