@@ -28,7 +28,10 @@ pytestmark = pytest.mark.lab
 def test_a_server_goes_back_whichever_worker_is_killed_on_the_way(
     kvm1: Host, kvm2: Host, dies: str, layout: Literal["dir", "flat"]
 ) -> None:
-    guest = Guest(f"back-{layout}", layout=layout, disks=(LAYERED, Disk()), autostart=True).create(kvm1)
+    # deaf to the power button, it takes seconds to stop: time enough to kill who stops it
+    deaf = dies == "kvm2"
+    disks = (LAYERED, Disk())
+    guest = Guest(f"back-{layout}", layout=layout, disks=disks, autostart=True, ignore_acpi=deaf).create(kvm1)
     guest.start(kvm1)
     wait_known(kvm1, guest)
     before = view(kvm1, guest.disk_path()), view(kvm2)
@@ -40,14 +43,15 @@ def test_a_server_goes_back_whichever_worker_is_killed_on_the_way(
 
     wish = ("server", "revert", guest.name, "--reason", "slow", "--drop-writes")
     asked = Asked(kvm1 if dies == "kvm2" else kvm2, *wish, "--wait", "--format", "plain")
-    asked.says("StopGuest running" if dies == "kvm2" else "HandBack done")
+    asked.says("StopGuest running" if deaf else "HandBack done")
     killed = {"kvm1": kvm1, "kvm2": kvm2}[dies]
     killed.kill_worker()
     killed.start_worker()
 
     assert asked.end().code == 0
     assert f"brought back: {guest.name} is on kvm1 again, running" in asked.text
-    assert " BOOTS=2 DIRTY=no " in guest.wait_for_boot(kvm1, 2)  # what it wrote on kvm2 is not there
+    # what it wrote on kvm2 is not there
+    assert f" BOOTS=2 DIRTY={'yes' if deaf else 'no'} " in guest.wait_for_boot(kvm1, 2)
     assert guest.state(kvm2) is None
     assert server(kvm2, guest.name) == ("kvm1", "active", None, "running")
     wait_ready(kvm1, kvm2)
