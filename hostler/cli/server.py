@@ -106,12 +106,7 @@ class MigrateServer(Command):
             "--to", metavar="HOST", help="The host that is to have it, and no other; otherwise one is chosen."
         )
         waiting.add(parser)
-        parser.add_argument(
-            "--dry-run",
-            action="store_true",
-            help="Make the same checks, print the plan and what would be refused, and change nothing.",
-        )
-        return parser
+        return _with_dry_run(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask for the migration; wait for it if told so."""
@@ -131,9 +126,13 @@ class MigrateServer(Command):
                 return plan.show_none(server, candidates, out, fmt=parsed_args.format)
             dest = candidates[0].host
         migration = client.dry_run(server, dest, requested_by=getpass.getuser())
-        timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
         return plan.show(
-            client, migration, out, timeout_s=timeout_s, fmt=parsed_args.format, candidates=candidates
+            client,
+            migration,
+            out,
+            timeout_s=_patience_s(parsed_args),
+            fmt=parsed_args.format,
+            candidates=candidates,
         )
 
 
@@ -151,12 +150,7 @@ class ResizeServer(Command):
         parser.add_argument("--flavor", metavar="FLAVOR", required=True, help="Its new size.")
         parser.add_argument("--to", metavar="HOST", help="The host that is to have it; without, it stays.")
         waiting.add(parser)
-        parser.add_argument(
-            "--dry-run",
-            action="store_true",
-            help="Make the same checks, print the plan and what would be refused, and change nothing.",
-        )
-        return parser
+        return _with_dry_run(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Ask for the resize; wait for it if told so."""
@@ -165,9 +159,12 @@ class ResizeServer(Command):
         with self.app.client() as client:
             if parsed_args.dry_run:
                 migration = client.dry_run(server, dest, flavor=flavor, requested_by=getpass.getuser())
-                timeout_s = parsed_args.timeout if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S
                 return plan.show(
-                    client, migration, self.app.stdout, timeout_s=timeout_s, fmt=parsed_args.format
+                    client,
+                    migration,
+                    self.app.stdout,
+                    timeout_s=_patience_s(parsed_args),
+                    fmt=parsed_args.format,
                 )
             migration = client.resize(server, flavor, dest, requested_by=getpass.getuser())
             return waiting.follow(self, client, migration, parsed_args)
@@ -226,3 +223,17 @@ def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "server", metavar="SERVER", help="Name or UUID; write -- before a name that begins with a dash."
     )
     return parser
+
+
+def _with_dry_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Make the same checks, print the plan and what would be refused, and change nothing.",
+    )
+    return parser
+
+
+def _patience_s(parsed_args: argparse.Namespace) -> float:
+    """Return how long a dry run is waited for, in seconds."""
+    return float(parsed_args.timeout) if parsed_args.timeout is not None else _DRY_RUN_TIMEOUT_S

@@ -396,5 +396,22 @@ def failing(
         delattr(task, method)
 
 
+@contextmanager
+def wished(world: World, number: str, task: HostTask) -> Iterator[None]:
+    """Let an operator cancel a migration just when *task* begins."""
+    real = task.execute
+
+    def execute(**arguments: Any) -> Any:
+        world.client.cancel(number, requested_by="alice", reason="changed my mind")
+        world.tether.cancel()
+        return real(**arguments)
+
+    setattr(task, "execute", execute)  # noqa: B010 - mypy minds the other way
+    try:
+        yield
+    finally:
+        delattr(task, "execute")
+
+
 def _columns(row: Base) -> tuple[tuple[str, str], ...]:
     return tuple((column.name, str(getattr(row, column.name))) for column in row.__table__.columns)

@@ -9,7 +9,7 @@ from hostler.flows import shape_of
 from hostler.jobboard.leg import End
 from hostler.records import moves
 from hostler.records.models import Progress
-from tests.support.world import World, failing, step
+from tests.support.world import World, failing, step, wished
 
 NAMES = [one.name for one in shape_of("cold_migration")]
 BEFORE_HAND_OVER = NAMES[: NAMES.index("HandOver")]
@@ -53,18 +53,8 @@ def test_a_wish_at_any_step_undoes_everything(world: World, name: str) -> None:
     before = world.look()
     number = world.client.migrate("web1", "kvm2", requested_by="tester")
     task = step("cold_migration", name)
-    real = task.execute
-
-    def wished(**arguments: object) -> object:
-        world.client.cancel(number, requested_by="alice", reason="changed my mind")
-        world.tether.cancel()
-        return real(**arguments)
-
-    task.execute = wished
-    try:
+    with wished(world, number, task):
         world.run()
-    finally:
-        del task.execute
     migration = world.migration(number)
     assert (migration.outcome, migration.status) == ("reverted", "cancelled")
     world.board.forget_wish(number)

@@ -23,7 +23,7 @@ from hostler.jobboard.reconciler import Reconciler
 from hostler.objects import PowerState
 from hostler.records import moves
 from hostler.tasks.undo import Undo
-from tests.support.world import POOL, World, failing, step
+from tests.support.world import POOL, World, failing, step, wished
 
 STEPS = [one.name for one in shape_of("revert_resize")]
 HAND_BACK = STEPS.index("HandBack")
@@ -288,18 +288,8 @@ def test_a_wish_before_the_hand_back_lets_the_guest_run_on(world: World, name: s
     moved = world.look()
     ask(world)
     task = step("revert_resize", name)
-    real = task.execute
-
-    def wished(**arguments: Any) -> Any:
-        world.client.cancel(number, requested_by="alice", reason="changed my mind")
-        world.tether.cancel()
-        return real(**arguments)
-
-    task.execute = wished
-    try:
+    with wished(world, number, task):
         world.run()
-    finally:
-        del task.execute
     migration = world.migration(number)
     assert (migration.outcome, migration.status) == ("reverted", "finished")
     world.board.forget_wish(number)
