@@ -350,6 +350,7 @@ class CopyProgress(Record):
     done_bytes: int
     total_bytes: int
     rate_bytes_per_s: float
+    sent_bytes: int = 0  #: what this attempt has put on the wire, without what the destination had
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ class Broken(Exception):
     """The connection is gone, or could not be made; another one may do."""
 
 
+class NoSuchExport(Broken):
+    """The receiver is there and does not offer that name."""
+
+
 class Link:
     """A connection to one export. :meth:`cut` may be called from any thread; the rest from one."""
 
@@ -53,14 +57,17 @@ class Link:
         handle.set_tls_psk_file(str(self._key_file))
         handle.set_tls_username(self._address.username)
         handle.add_meta_context(self._nbd.CONTEXT_BASE_ALLOCATION)
+        handle.set_opt_mode(True)
         try:
             self._socket.settimeout(CONNECT_PATIENCE_S)
             self._socket.connect((self._address.host, self._address.port))
             self._socket.settimeout(None)
             _watch_for_silence(self._socket)
             handle.connect_socket(self._socket.dup().detach())
+            handle.opt_go()
         except (OSError, self._nbd.Error) as error:
-            raise Broken(str(error)) from error
+            refused = isinstance(error, self._nbd.Error) and error.errnum == errno.ENOENT
+            raise NoSuchExport(str(error)) if refused else Broken(str(error)) from error
         self._handle = handle
 
     def cut(self) -> None:
@@ -80,6 +87,11 @@ class Link:
     def size_bytes(self) -> int:
         """How long the export is."""
         return int(self._handle.get_size())
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return what the receiver has there."""
+        with self._sorted_errors():
+            return bytes(self._handle.pread(length, offset))
 
     def write(self, view: memoryview, offset: int) -> None:
         """Write; it may still be in the receiver's memory afterwards."""

@@ -7,18 +7,21 @@ import stat
 import threading
 import time
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import extents, manifest
+from hostler.drivers.images import extents, ledger, manifest
 from hostler.objects import CopyProgress, Export, ImageDigest
 
 #: The rate shown is that of the last few seconds.
 RATE_WINDOW_S = 5.0
 _HASH_BYTES = 32
+#: What an earlier attempt says of a block: the destination has what this very file holds; it has something known.
+_ARRIVED, _KNOWN = 1, 2
 
 
 class Outgoing:
@@ -41,9 +44,11 @@ class Outgoing:
         self.workers = 0
         self.surveyed = False
         self.done_bytes = 0
-        self._stale: array[int] = array("Q")
+        self.sent_bytes = 0
+        self._recalled_bytes = 0
         self._prepare()
         self._finishing = False
+        self._frame = 0
         self._samples: deque[tuple[float, int]] = deque()
 
     def close(self) -> None:
@@ -61,13 +66,20 @@ class Outgoing:
     def _prepare(self) -> None:
         self._hashes = bytearray(_HASH_BYTES * len(self.blocks))
         self._read = bytearray(len(self.blocks))
+        self._recalled = bytearray(len(self.blocks))
         self._next = 0
         self._settled = 0
 
     # -- which blocks -------------------------------------------------------------------------------------
 
-    def survey(self, present: Iterable[tuple[int, int]]) -> None:
-        """Learn which ranges hold data at the destination, before anything is sent. The lock is held."""
+    def survey(
+        self, present: Iterable[tuple[int, int]], known: Iterable[ledger.Arrived] = (), stamp: bytes = b""
+    ) -> None:
+        """Learn which ranges hold data at the destination, before anything is sent. The lock is held.
+
+        *known* is what an earlier attempt brought over: blocks of the file as it is now, by its *stamp*, are not
+        even read again. Asked again if it was interrupted.
+        """
         stale = bytearray(-(-self.size_bytes // extents.BLOCK_BYTES))
         for begin, end in present:
             first, last = begin // extents.BLOCK_BYTES, (end - 1) // extents.BLOCK_BYTES
@@ -76,11 +88,35 @@ class Outgoing:
             wanted = bytearray(stale)
             for index in self.blocks:
                 wanted[index] = 1
-            self._stale = array("Q", (index for index, old in enumerate(stale) if old))
             self.blocks = array("Q", (index for index, want in enumerate(wanted) if want))
-            self._prepare()
+        self._prepare()
         self._is_stale = stale
+        self._recall(known, stamp)
         self.surveyed = True
+
+    def stamp(self, boot: bytes) -> bytes:
+        """Return what tells this state of the file, in this run of the source's kernel, from any other."""
+        return ledger.source_stamp(self._found, boot)
+
+    def _recall(self, known: Iterable[ledger.Arrived], stamp: bytes) -> None:
+        sizes = array("I", bytes(4 * len(self.blocks)))
+        for block in known:
+            slot = bisect_left(self.blocks, block.index)
+            if slot < len(self.blocks) and self.blocks[slot] == block.index:
+                self._hashes[_HASH_BYTES * slot : _HASH_BYTES * (slot + 1)] = block.hash
+                self._recalled[slot] = _ARRIVED if block.source == stamp else _KNOWN
+                sizes[slot] = block.data_bytes
+        for slot, state in enumerate(self._recalled):
+            if state == _ARRIVED:
+                self._read[slot] = 1
+                self._settled += 1
+                self._recalled_bytes += sizes[slot]
+        self.done_bytes = self._recalled_bytes
+
+    def arrived_before(self, slot: int, found: bytes | None) -> bool:
+        """Whether an earlier attempt left in that block what *found* is the hash of (None: zeros)."""
+        known = self._hashes[_HASH_BYTES * slot : _HASH_BYTES * (slot + 1)]
+        return self._recalled[slot] == _KNOWN and known == (found or bytes(_HASH_BYTES))
 
     def stale(self, slot: int) -> bool:
         """Whether the destination held something in that block when the copy began."""
@@ -94,19 +130,26 @@ class Outgoing:
     def take(self) -> int | None:
         """Return the next slot, or None where all are taken."""
         with self.lock:
-            if self._next >= len(self.blocks):
-                return None
-            self._next += 1
-            return self._next - 1
+            while self._next < len(self.blocks):
+                self._next += 1
+                if self._recalled[self._next - 1] != _ARRIVED:
+                    return self._next - 1
+            return None
 
-    def sent(self, slot: int, found: bytes | None, data_bytes: int) -> None:
-        """Note what block *slot* was made of (None: zeros) and count its bytes, once."""
+    def sent(self, slot: int, found: bytes | None, data_bytes: int, sent_bytes: int = 0) -> None:
+        """Note what block *slot* was made of (None: zeros) and count its bytes, once; *sent_bytes* each time."""
         with self.lock:
+            self.sent_bytes += sent_bytes
             begin = _HASH_BYTES * slot
             self._hashes[begin : begin + _HASH_BYTES] = found or bytes(_HASH_BYTES)
+            self._recalled[slot] = 0
             if not self._read[slot]:
                 self._read[slot] = 1
                 self.done_bytes += data_bytes
+
+    def entry(self, slot: int, data_bytes: int) -> tuple[int, int, bytes]:
+        """Return what the ledger says of a block that was sent: its index, its bytes of data, its hash."""
+        return self.blocks[slot], data_bytes, bytes(self._hashes[_HASH_BYTES * slot :][:_HASH_BYTES])
 
     def settle(self, slots: int) -> None:
         """Note that so many blocks are on stable storage at the destination."""
@@ -119,6 +162,16 @@ class Outgoing:
             mine = self.surveyed and self._settled == len(self.blocks) and not self._finishing
             self._finishing = self._finishing or mine
             return mine
+
+    def begin_ledger(self, number: int) -> None:
+        """Set the number of the ledger's first free frame. The lock is held."""
+        self._frame = number
+
+    def next_frame(self) -> int:
+        """Return the number of a frame of the ledger that nobody has written."""
+        with self.lock:
+            self._frame += 1
+            return self._frame - 1
 
     # -- what left ----------------------------------------------------------------------------------------
 
@@ -164,9 +217,10 @@ class Outgoing:
     def progress(self) -> CopyProgress:
         """Return how far it is. Called by one thread, a few times per second."""
         now, done = time.monotonic(), self.done_bytes
-        self._samples.append((now, done))
+        carried = done - self._recalled_bytes
+        self._samples.append((now, carried))
         while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
             self._samples.popleft()
         since, before = self._samples[0]
-        rate = (done - before) / (now - since) if now > since else 0.0
-        return CopyProgress(self.export.name, self.path, done, self.allocated_bytes, rate)
+        rate = (carried - before) / (now - since) if now > since else 0.0
+        return CopyProgress(self.export.name, self.path, done, self.allocated_bytes, rate, self.sent_bytes)

@@ -6,7 +6,9 @@ On disk::
                             key.psk         the TLS key
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
-    <run_dir>/<migration>/exports/          links N and N.manifest: what nbdkit offers
+                            N.ledger        which blocks of export N have arrived, written by the source
+    <run_dir>/<migration>/exports/          links N, N.manifest and N.ledger: what nbdkit offers
+                                  boot      what changes when this host reboots
                           pid               nbdkit is ready when it is there
 """
 
@@ -28,7 +30,7 @@ from pathlib import Path
 
 from hostler import errors
 from hostler.drivers import processes as process
-from hostler.drivers.images import listener, manifest, state, tls
+from hostler.drivers.images import ledger, listener, manifest, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 START_PATIENCE_S = 10.0
@@ -170,10 +172,15 @@ class NbdReceiver:
         for export in receiving.exports:
             if not export.name.isdecimal():
                 raise self._unavailable(f"export name {export.name!r} is no number")
-            room = manifest.upper_bound(export.size_bytes)
+            kept = self._ledger(receiving.migration, export)
             try:
+                if not self._local(export.part).exists():
+                    state.remove(kept)  # first: it must not tell of another file's blocks
                 _make_sparse(self._local(export.part), export.size_bytes)
-                _make_sparse(self._manifest(receiving.migration, export), room)
+                _make_sparse(
+                    self._manifest(receiving.migration, export), manifest.upper_bound(export.size_bytes)
+                )
+                _make_sparse(kept, ledger.upper_bound(export.size_bytes))
             except OSError as error:
                 raise self._unavailable(f"{export.part}: {error.strerror}") from error
 
@@ -183,6 +190,9 @@ class NbdReceiver:
     def _manifest(self, migration: str, export: Export) -> Path:
         return self._home(migration) / f"{export.name}.manifest"
 
+    def _ledger(self, migration: str, export: Export) -> Path:
+        return self._home(migration) / f"{export.name}.ledger"
+
     def _link_exports(self, record: Receiving) -> None:
         """Make the directory that nbdkit offers anew: it follows links, and needs no more than they say."""
         directory = self._exports_dir(record.migration)
@@ -191,6 +201,8 @@ class NbdReceiver:
         for export in record.exports:
             (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
+            (directory / f"{export.name}.ledger").symlink_to(self._ledger(record.migration, export))
+        (directory / "boot").write_bytes(state.boot(self._run_dir))
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:

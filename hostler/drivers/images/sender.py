@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state, tls
-from hostler.drivers.images.link import Broken, Link, Outage
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls
+from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
+from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.objects import ImageDigest, ReceiverAddress
 
@@ -42,7 +44,8 @@ class NbdSender:
                 checkpoint()
                 files.append(Outgoing(export))
             with tls.key_file(self._run_dir, address.username, address.key) as key_file:
-                copy = _Copy(address, key_file, files, checkpoint, Outage(timeout_s))
+                boot = state.boot(self._run_dir)
+                copy = _Copy(address, key_file, files, checkpoint, Outage(timeout_s), boot)
                 copy.run(self._connections, progress)
             return [file.digest() for file in files]
         finally:
@@ -64,12 +67,14 @@ class _Copy:
         files: list[Outgoing],
         checkpoint: Checkpoint,
         outage: Outage,
+        source_boot: bytes,
     ) -> None:
         self.address = address
         self.key_file = key_file
         self.files = files
         self.checkpoint = checkpoint
         self.outage = outage
+        self.source_boot = source_boot
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
@@ -151,18 +156,34 @@ class _Copy:
             for link in self._links:
                 link.cut()
 
-    def opened(self, name: str, file: Outgoing) -> Link:
-        """Return a connection that :meth:`_cut_links` can reach."""
+    @contextmanager
+    def connected(self, name: str, file: Outgoing) -> Iterator[Link]:
+        """Hold a connection to an export that :meth:`_cut_links` can reach."""
         link = Link(self.address, name, self.key_file, file.path)
         with self._lock:
             self._links.add(link)
-        return link
+        try:
+            link.connect()
+            yield link
+        finally:
+            link.close()
+            with self._lock:
+                self._links.discard(link)
 
-    def closed(self, link: Link) -> None:
-        """End a connection and forget it."""
-        link.close()
-        with self._lock:
-            self._links.discard(link)
+    @contextmanager
+    def ledger(self, file: Outgoing) -> Iterator[Link | None]:
+        """Hold a connection to a file's ledger; None where the receiver, of an earlier version, keeps none."""
+        with ExitStack() as opened:
+            link = None
+            with suppress(NoSuchExport):
+                link = opened.enter_context(self.connected(f"{file.export.name}.ledger", file))
+            yield link
+
+    def boot(self, file: Outgoing) -> bytes:
+        """Return what tells the run of the destination's kernel; nothing where the receiver does not say."""
+        with suppress(NoSuchExport), self.connected("boot", file) as link:
+            return link.read(ledger.STAMP_BYTES, 0)
+        return b""
 
     def go_on(self) -> None:
         """Raise if the copy has to stop."""
@@ -178,7 +199,9 @@ class Carrier:
         self._copy = copy
         self._buffer = bytearray(extents.BLOCK_BYTES)
         self._again: deque[int] = deque()
+        self._sending: int | None = None
         self._unflushed: list[int] = []
+        self._boot = b""  #: the run of the destination's kernel that holds the unflushed ones
 
     def carry(self, file: Outgoing) -> None:
         """Send blocks of *file* until none is left, and the manifest if this was the last."""
@@ -192,35 +215,48 @@ class Carrier:
         pause = FIRST_PAUSE_S
         while True:
             self._copy.go_on()
-            link = self._copy.opened(name, file)
             try:
-                link.connect()
-                pause = FIRST_PAUSE_S
-                action(file, link)
-                return
+                with self._copy.connected(name, file) as link:
+                    pause = FIRST_PAUSE_S
+                    action(file, link)
+                    return
             except Broken as broken:
                 if self._copy.stopping.is_set():
                     raise _Stopped from broken
                 self._copy.outage.went_on(file.path, broken)
-            finally:
-                self._copy.closed(link)
-            self._again.extend(self._unflushed)
-            self._unflushed.clear()
             self._copy.stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _send_blocks(self, file: Outgoing, link: Link) -> None:
-        self._survey(file, link)
-        while (slot := self._next(file)) is not None:
-            self._unflushed.append(slot)
-            self._copy.go_on()
-            self._send_block(file, slot, link)
-            self._copy.outage.over()
-            if len(self._unflushed) >= FLUSH_BLOCKS:
-                self._flush(file, link)
-        self._flush(file, link)
+        with ExitStack() as opened:
+            boot = self._copy.boot(file)
+            kept = opened.enter_context(self._copy.ledger(file))
+            self._take_up(boot)
+            stamp = file.stamp(self._copy.source_boot)
+            self._survey(file, link, kept, stamp, boot)
+            notes = Notes(file, kept, stamp, boot)
+            while (slot := self._next(file)) is not None:
+                self._copy.go_on()
+                self._sending = slot
+                notes.sent(slot, self._send_block(file, slot, link))
+                self._unflushed.append(slot)
+                self._sending = None
+                self._copy.outage.over()
+                if len(self._unflushed) >= FLUSH_BLOCKS:
+                    self._flush(file, link, notes)
+            self._flush(file, link, notes)
 
-    def _survey(self, file: Outgoing, link: Link) -> None:
+    def _take_up(self, boot: bytes) -> None:
+        """Send again what the broken connection did not finish, and what the destination lost if it rebooted."""
+        if self._sending is not None:
+            self._again.append(self._sending)
+            self._sending = None
+        if not boot or boot != self._boot:
+            self._again.extend(self._unflushed)
+            self._unflushed.clear()
+        self._boot = boot
+
+    def _survey(self, file: Outgoing, link: Link, kept: Link | None, stamp: bytes, boot: bytes) -> None:
         with file.lock:
             if file.surveyed:
                 return
@@ -228,30 +264,37 @@ class Carrier:
                 raise file.failed(
                     f"the destination offers {link.size_bytes} bytes, not {file.export.size_bytes}"
                 )
-            file.survey(link.data_extents(file.size_bytes))
+            if kept is not None:
+                file.begin_ledger(ledger.free_frame(kept))
+            known = ledger.arrived(kept, boot) if kept is not None else ()
+            file.survey(link.data_extents(file.size_bytes), known, stamp)
 
     def _next(self, file: Outgoing) -> int | None:
         return self._again.popleft() if self._again else file.take()
 
-    def _send_block(self, file: Outgoing, slot: int, link: Link) -> None:
+    def _send_block(self, file: Outgoing, slot: int, link: Link) -> int:
+        """See to it that the destination has a block; return how much of it lies in extents, in bytes."""
         index = file.blocks[slot]
         begin = index * extents.BLOCK_BYTES
         with file.reading():
             block = extents.read_block(file.fd, index, file.size_bytes, self._buffer)
         found = extents.block_hash(block.view)
-        if found is None:
-            if file.stale(slot):
-                link.zero(len(block.view), begin)
-        else:
-            for offset, length in block.gaps if file.stale(slot) else ():
-                link.zero(length, begin + offset)
-            for offset, length in block.segments:
-                link.write(block.view[offset : offset + length], begin + offset)
-        file.sent(slot, found, block.data_bytes)
+        zeros = (block.gaps if found else [(0, len(block.view))]) if file.stale(slot) else []
+        data = block.segments if found else []
+        if file.arrived_before(slot, found):
+            zeros = data = []
+        for offset, length in zeros:
+            link.zero(length, begin + offset)
+        for offset, length in data:
+            link.write(block.view[offset : offset + length], begin + offset)
+        file.sent(slot, found, block.data_bytes, sum(length for _, length in data))
+        return block.data_bytes
 
-    def _flush(self, file: Outgoing, link: Link) -> None:
+    def _flush(self, file: Outgoing, link: Link, notes: Notes) -> None:
         """What this connection wrote, this connection flushes: no promise about others is relied on."""
+        notes.write()
         link.flush()
+        notes.flushed()
         self._copy.outage.over()
         file.settle(len(self._unflushed))
         self._unflushed.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import uuid
 from pathlib import Path
 
@@ -50,3 +51,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def boot(run_dir: Path) -> bytes:
+    """Return 16 bytes that change when the host reboots: they lie on a file system that a reboot empties."""
+    path = private_directory(run_dir) / "boot"
+    if not path.exists():
+        write_private(path, secrets.token_hex(16))
+    return bytes.fromhex(path.read_text(encoding="ascii"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import random
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -173,3 +175,23 @@ def allocated(path: Path | str) -> int:
 
 def dense(path: Path, blocks: int = 8) -> Path:
     return make_file(path, blocks * BLOCK_BYTES, (0, blocks * BLOCK_BYTES))
+
+
+def same(export_source: str, part: str) -> bool:
+    return filecmp.cmp(export_source, part, shallow=False)
+
+
+def at_call(number: int, action: Callable[[], None]) -> Callable[[], None]:
+    """A checkpoint that does *action* at its *number*-th call."""
+    calls = 0
+    lock = threading.Lock()
+
+    def checkpoint() -> None:
+        nonlocal calls
+        with lock:
+            calls += 1
+            due = calls == number
+        if due:
+            action()
+
+    return checkpoint

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,28 +15,7 @@ from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
 from hostler.objects import Export
 
-from .conftest import MIB, Pair, allocated, dense, make_file, nothing, random_bytes
-
-
-def same(export_source: str, part: str) -> bool:
-    return filecmp.cmp(export_source, part, shallow=False)
-
-
-def at_call(number: int, action: Callable[[], None]) -> Callable[[], None]:
-    """A checkpoint that does *action* at its *number*-th call."""
-    calls = 0
-    lock = threading.Lock()
-
-    def checkpoint() -> None:
-        nonlocal calls
-        with lock:
-            calls += 1
-            due = calls == number
-        if due:
-            action()
-
-    return checkpoint
-
+from .conftest import MIB, Pair, allocated, at_call, dense, make_file, nothing, random_bytes, same
 
 # -- what arrives ------------------------------------------------------------------------------------------
 
