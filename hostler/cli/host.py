@@ -14,7 +14,7 @@ from hostler.cli.base import Command, Lister, ShowOne
 from hostler.cli.text import command, printable, stamp
 from hostler.cli.typed import storable
 from hostler.records import hosts
-from hostler.records.models import Host, Instance, Migration
+from hostler.records.models import Host, Instance, LinkRate, Migration
 
 _GIB = 1 << 30
 
@@ -83,6 +83,12 @@ class EnableHost(Command):
         self.print(f"host {printable(parsed_args.host)} takes servers")
 
 
+def _links(session: Session, name: str) -> list[str]:
+    """Return what the links from a host are limited to: ``kvm2=104857600`` each, in bytes a second."""
+    limited = select(LinkRate).where(LinkRate.source == name).order_by(LinkRate.dest)
+    return [f"{link.dest}={link.rate_bytes_per_s}" for link in session.scalars(limited)]
+
+
 def _servers(session: Session, name: str) -> int:
     return session.scalar(select(func.count()).select_from(Instance).where(Instance.host == name)) or 0
 
@@ -124,6 +130,8 @@ def _facts(
         "switched_at": stamp(host.switched_at),
         "address": host.address,
         "hypervisor_version": host.hypervisor_version,
+        "rate_bytes_per_s": host.rate_bytes_per_s,
+        "links": " ".join(_links(session, host.name)),
         "connects": " ".join((host.capabilities or {}).get("sources", ())),
         "servers": _servers(session, host.name),
         "migrations": " ".join(session.scalars(moving)),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from hostler.cli.changes import ending, file_name, heading, progress
 from hostler.cli.snapshot import FileView, Snapshot, StepView
-from hostler.cli.text import cut, duration, printable
+from hostler.cli.text import command, cut, duration, printable
 from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE
 
 _MARKS = {
@@ -91,6 +91,9 @@ class Picture:
         lines: list[Text] = []
         for view in views:
             lines += self._file(view)
+        if copying and seen.paused_by is not None:
+            words = f"  paused by {printable(seen.paused_by)}; {command('migration', 'resume', seen.uuid)}"
+            lines.append(Text(words, style="yellow", no_wrap=True, overflow="crop"))
         # a server may have more disks than a terminal has lines
         most = max(self._console.height // 2, 2)
         return lines if len(lines) <= most else [*lines[: most - 1], Text(f"  and {len(views)} files in all")]

@@ -30,6 +30,7 @@ STATES = {
 _COPIED = (
     *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "error", "hint", "report"),
     *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt", "new_flavor"),
+    *("rate_bytes_per_s", "weight", "paused_by"),
 )
 
 #: Exit code for each outcome of a flow.
@@ -126,6 +127,9 @@ class Snapshot:
     successor: Attempt | None = None  #: the next attempt, where this one's destination failed
     report: dict[str, Any] | None = None
     new_flavor: dict[str, Any] | None = None  #: of a resize
+    rate_bytes_per_s: int | None = None  #: what its copy may send
+    weight: int = 1  #: its part of a budget that it shares
+    paused_by: str | None = None  #: its copy sends nothing
     vm_state: str | None = None
     power_state: str | None = None
     steps: list[StepView] = field(default_factory=list)

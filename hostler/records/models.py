@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -83,6 +84,8 @@ class Host(Base):
     switched_by: Mapped[str | None]  #: who disabled or enabled it last
     switched_at: Mapped[datetime.datetime | None]
     capabilities: Mapped[dict[str, Any] | None]  #: :class:`hostler.objects.HostCapabilities`
+    #: what it may send, and what it may take, in all; None: as much as it can
+    rate_bytes_per_s: Mapped[int | None]
     #: raised by each claim and each drop: the compare-and-swap that lets one of two racing claims win
     claims_generation: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now)
@@ -163,6 +166,9 @@ class Migration(Base):
     #: hosts that were tried before, and why not again; None: the operator named the host, and it alone is tried
     excluded: Mapped[dict[str, Any] | None]
     attempt: Mapped[int] = mapped_column(default=1)  #: of how many hosts this is
+    rate_bytes_per_s: Mapped[int | None]  #: what its copy may send
+    weight: Mapped[int] = mapped_column(default=1, server_default="1")  #: its part of a budget that it shares
+    paused_by: Mapped[str | None]  #: not None: its copy sends nothing
     retry_of: Mapped[str | None] = mapped_column(String(36), index=True)  #: the attempt before
     created_at: Mapped[datetime.datetime] = mapped_column(default=now, index=True)
     updated_at: Mapped[datetime.datetime] = mapped_column(default=now, onupdate=now)
@@ -298,6 +304,18 @@ class Receiver(Base):
     migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
     host: Mapped[str]
     address: Mapped[dict[str, Any]]  #: :class:`hostler.objects.ReceiverAddress`
+    #: the copy has begun and is not over: it has a part of the budgets
+    sending: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class LinkRate(Base):
+    """What one host may send to one other in all; without a row what their own budgets allow."""
+
+    __tablename__ = "link_rates"
+
+    source: Mapped[str] = mapped_column(ForeignKey("hosts.name"), primary_key=True)
+    dest: Mapped[str] = mapped_column(ForeignKey("hosts.name"), primary_key=True)
+    rate_bytes_per_s: Mapped[int]
 
 
 class Progress(Base):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os.path
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
+from hostler.drivers.images.pace import Pace
 from hostler.errors import MigrationError
 from hostler.objects import (
     CopyProgress,
@@ -21,13 +23,15 @@ from hostler.objects import (
     Unit,
     UnitKind,
 )
-from hostler.records import hosts, moves
+from hostler.records import hosts, moves, rates
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
 
 #: Seconds between two writes of a migration's progress.
 PROGRESS_INTERVAL_S = 2.0
+#: Seconds between two looks at how fast it may be.
+RATE_INTERVAL_S = 0.5
 
 MIB = 1 << 20
 
@@ -88,13 +92,18 @@ class CopyImages(HostTask):
         refuse_active(leg)
         with leg.records.transaction() as session:
             receiver = session.get(Receiver, leg.migration.uuid)
-            moves.forget_progress(session, leg.migration.uuid)
-        if receiver is None:
-            return []
+            if receiver is None:
+                return []
+            receiver.sending = True
         address = ReceiverAddress.from_dict(receiver.address)
-        progress = ProgressWriter(leg)
-        digests = leg.drivers.sender.send(address, progress.note, leg.checkpoint, leg.timeouts.copy_s)
-        progress.write()
+        writer, allowance = ProgressWriter(leg), Allowance(leg)
+
+        def note(progress: CopyProgress) -> None:
+            allowance.look()
+            writer.note(progress)
+
+        digests = leg.drivers.sender.send(address, note, leg.checkpoint, leg.timeouts.copy_s, allowance.pace)
+        writer.write(over=True)
         refuse_active(leg)
         return [digest.to_dict() for digest in digests]
 
@@ -162,12 +171,36 @@ class ProgressWriter:
         if self._clock() >= self._due:
             self.write()
 
-    def write(self) -> None:
-        """Write all that is known."""
+    def write(self, *, over: bool = False) -> None:
+        """Write all that is known; once the copy is *over*, leave its part of the budgets to others."""
         self._due = self._clock() + PROGRESS_INTERVAL_S
+        migration = self._leg.migration.uuid
         with self._leg.records.transaction() as session:
             for progress in self._latest.values():
                 session.merge(_progress_row(self._leg, progress))
+            if over:
+                session.execute(
+                    update(Receiver).where(Receiver.migration_uuid == migration).values(sending=False)
+                )
+
+
+class Allowance:
+    """How fast the copy may be, as the records have it now."""
+
+    def __init__(self, leg: Leg, clock: Callable[[], float] = time.monotonic) -> None:
+        self._leg = leg
+        self._clock = clock
+        self._due = -math.inf
+        self.pace = Pace(0)
+        self.look()
+
+    def look(self) -> None:
+        """Look what it is, if the last look is long enough ago."""
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + RATE_INTERVAL_S
+        with self._leg.records.reading() as session:
+            self.pace.set(rates.share(session, self._leg.migration.uuid))
 
 
 def close_receiver(leg: Leg) -> None:

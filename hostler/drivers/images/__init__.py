@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from hostler.drivers.images.pace import Pace
 from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
 
 #: Called now and then, from the sender's thread, with the state of one export.
@@ -59,14 +60,18 @@ class ImageSender(Protocol):
         progress: ProgressListener,
         checkpoint: Checkpoint,
         timeout_s: float,
+        pace: Pace | None = None,
     ) -> list[ImageDigest]:
-        """Send every export of *address*; return what left, in the order of the exports.
+        """Send every export of *address*, no faster than *pace*; return what left, in the order of the exports.
 
         Only extents that hold data are read, hashed and sent. When it returns, the receiver has everything on
         stable storage, the manifests too. A connection that breaks is made anew and the copy carries on where
         it was; after *timeout_s* seconds without one it is :class:`hostler.errors.ImageTransferError`. A
         source file that changes, shrinks or grows meanwhile is the same error. *checkpoint* is called at
-        least every 4 MiB a thread.
+        least every 4 MiB a thread, *progress* several times a second, also while nothing may leave.
+
+        Of what an earlier call brought over, in this process or another, only what the destination is not known
+        to have is sent again.
         """
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state
 from hostler.drivers.images.link import WORDS, Broken, Outage
 from hostler.drivers.images.outgoing import Outgoing
+from hostler.drivers.images.pace import Pace
 from hostler.drivers.images.receiver import NbdReceiver, Receiving
 from hostler.drivers.images.verifier import DiskVerifier
 from hostler.objects import ImageDigest, ReceiverAddress
@@ -98,9 +99,14 @@ class FakeSender:
         self.faults = Faults()
 
     def send(
-        self, address: ReceiverAddress, progress: ProgressListener, checkpoint: Checkpoint, timeout_s: float
+        self,
+        address: ReceiverAddress,
+        progress: ProgressListener,
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
     ) -> list[ImageDigest]:
-        """Send every export of *address*; return what left, in the order of the exports."""
+        """Send every export of *address*, no faster than *pace*; return what left, in the order of the exports."""
         files: list[Outgoing] = []
         try:
             for export in address.exports:
@@ -108,7 +114,7 @@ class FakeSender:
                 files.append(Outgoing(dataclasses.replace(export, source=local)))
             outage = Outage(timeout_s)
             for file in files:
-                _FakeCopy(self, address, file, outage).run(progress, checkpoint)
+                _FakeCopy(self, address, file, outage, pace or Pace()).run(progress, checkpoint)
             digests = [file.digest() for file in files]
             pairs = zip(digests, address.exports, strict=True)
             return [dataclasses.replace(digest, path=export.source) for digest, export in pairs]
@@ -131,16 +137,25 @@ class FakeSender:
 class _FakeCopy:
     """One file of one :meth:`FakeSender.send`."""
 
-    def __init__(self, sender: FakeSender, address: ReceiverAddress, file: Outgoing, outage: Outage) -> None:
+    def __init__(
+        self, sender: FakeSender, address: ReceiverAddress, file: Outgoing, outage: Outage, pace: Pace
+    ) -> None:
         self._sender = sender
         self._address = address
         self._file = file
         self._outage = outage
+        self._pace = pace
         self._buffer = bytearray(extents.BLOCK_BYTES)
 
     def run(self, progress: ProgressListener, checkpoint: Checkpoint) -> None:
         self._again(self._survey, checkpoint)
+
+        def go_on() -> None:
+            checkpoint()
+            progress(self._file.progress())
+
         while (slot := self._file.take()) is not None:
+            self._pace.take(extents.BLOCK_BYTES, go_on)
             self._again(partial(self._send_block, slot), checkpoint)
             progress(self._file.progress())
         if self._file.claim_finish():

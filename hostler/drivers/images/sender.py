@@ -14,6 +14,7 @@ from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
+from hostler.drivers.images.pace import Pace
 from hostler.objects import ImageDigest, ReceiverAddress
 
 #: Blocks that are written again when a connection breaks; a flush for each so many.
@@ -30,9 +31,14 @@ class NbdSender:
         self._connections = min(connections, max(2, os.cpu_count() or 1))
 
     def send(
-        self, address: ReceiverAddress, progress: ProgressListener, checkpoint: Checkpoint, timeout_s: float
+        self,
+        address: ReceiverAddress,
+        progress: ProgressListener,
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
     ) -> list[ImageDigest]:
-        """Send every export of *address*; return what left, in the order of the exports.
+        """Send every export of *address*, no faster than *pace*; return what left, in the order of the exports.
 
         *checkpoint* is called by every connection before each block, and by the caller's thread while it
         waits for them.
@@ -45,7 +51,8 @@ class NbdSender:
                 files.append(Outgoing(export))
             with tls.key_file(self._run_dir, address.username, address.key) as key_file:
                 boot = state.boot(self._run_dir)
-                copy = _Copy(address, key_file, files, checkpoint, Outage(timeout_s), boot)
+                outage = Outage(timeout_s)
+                copy = _Copy(address, key_file, files, checkpoint, outage, pace or Pace(), boot)
                 copy.run(self._connections, progress)
             return [file.digest() for file in files]
         finally:
@@ -67,6 +74,7 @@ class _Copy:
         files: list[Outgoing],
         checkpoint: Checkpoint,
         outage: Outage,
+        pace: Pace,
         source_boot: bytes,
     ) -> None:
         self.address = address
@@ -74,6 +82,7 @@ class _Copy:
         self.files = files
         self.checkpoint = checkpoint
         self.outage = outage
+        self.pace = pace
         self.source_boot = source_boot
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -106,7 +115,8 @@ class _Copy:
 
     def _report(self, progress: ProgressListener) -> None:
         for file in self.files:
-            progress(file.progress())
+            if file.surveyed:  # before that nobody knows how much of it has arrived
+                progress(file.progress())
 
     def _join(self, threads: list[threading.Thread]) -> None:
         while any(thread.is_alive() for thread in threads):
@@ -286,9 +296,15 @@ class Carrier:
         for offset, length in zeros:
             link.zero(length, begin + offset)
         for offset, length in data:
-            link.write(block.view[offset : offset + length], begin + offset)
+            self._write(link, block.view[offset : offset + length], begin + offset)
         file.sent(slot, found, block.data_bytes, sum(length for _, length in data))
         return block.data_bytes
+
+    def _write(self, link: Link, view: memoryview, offset: int) -> None:
+        for begin, length in self._copy.pace.pieces(len(view)):
+            self._copy.pace.take(length, self._copy.go_on)
+            link.write(view[begin : begin + length], offset + begin)
+            self._copy.outage.over()
 
     def _flush(self, file: Outgoing, link: Link, notes: Notes) -> None:
         """What this connection wrote, this connection flushes: no promise about others is relied on."""
