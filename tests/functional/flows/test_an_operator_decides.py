@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import pytest
 
 from hostler.errors import InstanceInvalidState, MigrationError, Refused
 from hostler.flows import shape_of
 from hostler.jobboard.leg import End
-from hostler.records import moves
-from hostler.records.models import Progress
+from hostler.records import moves, rates
+from hostler.records.models import Progress, Receiver
+from lab.process import wait_until
 from tests.support.world import World, failing, step, wished
 
 NAMES = [one.name for one in shape_of("cold_migration")]
@@ -179,3 +184,37 @@ def test_a_copy_that_gets_further_each_time_is_not_given_up(world: World) -> Non
             world.run()
     world.run()
     assert world.migration(number).outcome == "success"
+
+
+def test_a_paused_copy_waits_until_it_is_resumed(world: World) -> None:
+    world.add_server()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    with world.database.transaction() as session:
+        rates.pause(session, number, who="alice", reason="office hours")
+    with waiting_copy(world, number) as copied:
+        assert copied() == 0
+        with world.database.transaction() as session:
+            rates.resume(session, number, who="bob")
+    assert world.migration(number).outcome == "success"
+    assert copied() > 0
+
+
+@contextmanager
+def waiting_copy(world: World, number: str) -> Iterator[Callable[[], int]]:
+    """Run the workers until a copy waits; it gives how many bytes it has carried. They end with the block."""
+
+    def copied() -> int:
+        with world.database.reading() as session:
+            return moves.copied_bytes(session, number)
+
+    def waits() -> bool:
+        with world.database.reading() as session:
+            rows = moves.progress(session, number)
+            receiver = session.get(Receiver, number)
+            return bool(rows) and receiver is not None and receiver.sending
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(world.run)
+        wait_until(waits, "the copy to wait", 30)
+        yield copied
+        running.result(60)
