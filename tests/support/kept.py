@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hostler.drivers.hypervisor.fake import FakeGuest, FakeHypervisor
+from hostler.drivers.notifications import Message
 from hostler.drivers.notifications.fake import FakeNotifications
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.objects import Domain, Volume
@@ -234,8 +235,8 @@ class KeptNotifications(FakeNotifications):
         self._host = host
         self._ledger = ledger
 
-    def notify(self, event_type: str, payload: dict[str, Any], *, error: bool = False) -> None:
+    def notify(self, message: Message) -> None:
         """Write it down."""
         self._ledger.about()
-        self._ledger.add(self._host, f"notify {event_type}")
-        super().notify(event_type, payload, error=error)
+        self._ledger.add(self._host, f"notify {message.event_type}")
+        super().notify(message)

@@ -90,7 +90,8 @@ class Standstill:
             return
         os.close(descriptor)
         if stop.frozen:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # to this thread: sent to the process, another may take it, and this one runs on for a moment
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
         deadline = time.monotonic() + PATIENCE_S
         while not (self._directory / "go").exists() and time.monotonic() < deadline:
