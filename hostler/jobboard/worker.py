@@ -200,6 +200,7 @@ class Worker:
                 reason = str(error) or type(error).__name__
                 LOG.warning("%s: looked at again in %.0f s", reason, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
+                reconcile_due = max(reconcile_due, time.monotonic() + pause)
             self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
 
     def _look_around(self, pool: ThreadPoolExecutor) -> float:

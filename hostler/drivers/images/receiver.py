@@ -65,6 +65,7 @@ class NbdReceiver:
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
+        self._boot = state.boot(self._run_dir)
         self._address = address
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
@@ -202,7 +203,7 @@ class NbdReceiver:
             (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
             (directory / f"{export.name}.ledger").symlink_to(self._ledger(record.migration, export))
-        (directory / "boot").write_bytes(state.boot(self._run_dir))
+        (directory / "boot").write_bytes(self._boot)
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:

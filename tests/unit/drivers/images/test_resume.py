@@ -166,6 +166,7 @@ def test_a_receiver_of_an_earlier_version_keeps_no_ledger(nbd_pair: Pair, disk: 
 def reboot(pair: Pair) -> None:
     """Let the destination have another boot, and lose what was in its memory."""
     (pair.base / "run" / "boot").unlink()
+    pair.receiver = pair.renew()
 
 
 def lose(part: Path) -> None:
