@@ -176,6 +176,12 @@ images_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         "timeout", default=300, min=1, help="Seconds that a copy waits for its receiver to come back."
     ),
+    cfg.BoolOpt(
+        "encrypt",
+        default=True,
+        help="Whether images travel encrypted, and both ends prove who they are. Where both hosts say false they do"
+        " not: whoever is on the wire can read and change them. The log says so of each copy.",
+    ),
 ]
 
 scheduler_opts: list[cfg.Opt] = [

@@ -337,7 +337,7 @@ class ReceiverAddress(Record):
     host: str  #: address the receiver listens on
     port: int
     username: str  #: TLS-PSK identity: the migration's uuid
-    key: str = field(repr=False)  #: TLS-PSK, hexadecimal; never logged
+    key: str = field(repr=False)  #: TLS-PSK, hexadecimal; never logged; empty: no encryption
     exports: list[Export] = field(default_factory=list)
 
 

@@ -39,7 +39,7 @@ class NoSuchExport(Broken):
 class Link:
     """A connection to one export. :meth:`cut` may be called from any thread; the rest from one."""
 
-    def __init__(self, address: ReceiverAddress, name: str, key_file: Path, path: str) -> None:
+    def __init__(self, address: ReceiverAddress, name: str, key_file: Path | None, path: str) -> None:
         self._address = address
         self._name = name
         self._key_file = key_file
@@ -53,9 +53,10 @@ class Link:
         """Connect, prove the key and choose the export; :class:`Broken` if that does not work now."""
         handle = self._nbd.NBD()
         handle.set_export_name(self._name)
-        handle.set_tls(self._nbd.TLS_REQUIRE)
-        handle.set_tls_psk_file(str(self._key_file))
-        handle.set_tls_username(self._address.username)
+        if self._key_file is not None:
+            handle.set_tls(self._nbd.TLS_REQUIRE)
+            handle.set_tls_psk_file(str(self._key_file))
+            handle.set_tls_username(self._address.username)
         handle.add_meta_context(self._nbd.CONTEXT_BASE_ALLOCATION)
         handle.set_opt_mode(True)
         try:

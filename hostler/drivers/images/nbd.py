@@ -29,6 +29,9 @@ def from_conf(conf: cfg.ConfigOpts) -> Images:
     tls.prepare_environment(run)
     address = conf.migration_inbound_addr or conf.my_ip
     ports = (conf.images.port_first, conf.images.port_last)
+    encrypt = conf.images.encrypt
     return Images(
-        NbdReceiver(state, run, address, ports), NbdSender(run, conf.images.connections), DiskVerifier(state)
+        NbdReceiver(state, run, address, ports, encrypt=encrypt),
+        NbdSender(run, conf.images.connections, encrypt=encrypt),
+        DiskVerifier(state),
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import json
+import logging
 import os
 import shutil
 import socket
@@ -32,6 +33,8 @@ from hostler import errors
 from hostler.drivers import processes as process
 from hostler.drivers.images import ledger, listener, manifest, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
+
+LOG = logging.getLogger(__name__)
 
 START_PATIENCE_S = 10.0
 #: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
@@ -62,6 +65,8 @@ class NbdReceiver:
         address: str,
         ports: tuple[int, int],
         nbdkit: str = "nbdkit",
+        *,
+        encrypt: bool = True,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
@@ -69,6 +74,7 @@ class NbdReceiver:
         self._address = address
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
+        self._encrypt = encrypt
         self._lock = threading.RLock()
 
     # -- the driver's calls -------------------------------------------------------------------------------
@@ -153,6 +159,10 @@ class NbdReceiver:
         return {record.port for record in others if record}
 
     def _key(self, migration: str) -> str:
+        """Return the key of a migration, made where there is none; empty where nothing is encrypted."""
+        if not self._encrypt:
+            LOG.warning("the images of migration %s arrive unencrypted: [images] encrypt is false", migration)
+            return ""
         path = self._home(migration) / "key.psk"
         key = tls.read_key(path, migration)
         if key is None:
@@ -217,7 +227,7 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record is None or self._runs(record):
             return
-        if tls.read_key(self._home(migration) / "key.psk", migration) is None:
+        if self._encrypt and tls.read_key(self._home(migration) / "key.psk", migration) is None:
             raise self._unavailable(f"the key of migration {migration} is gone")
         self._check_files(record)
         self._start(record, [record.port] if record.port else self._ports)
@@ -263,7 +273,7 @@ class NbdReceiver:
     def _launch(self, migration: str, listening: int) -> process.Process | None:
         home, run_home = self._home(migration), self._run_home(migration)
         command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=16"]
-        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"]
+        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"] if self._encrypt else ["--tls=off"]
         command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
         log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

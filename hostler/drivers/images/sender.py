@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -17,6 +18,8 @@ from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
 from hostler.objects import ImageDigest, ReceiverAddress
 
+LOG = logging.getLogger(__name__)
+
 #: Blocks that are written again when a connection breaks; a flush for each so many.
 FLUSH_BLOCKS = 64
 PROGRESS_INTERVAL_S = 0.25
@@ -26,8 +29,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 class NbdSender:
     """Sends files to nbdkit over up to *connections* TLS connections, each with a thread of its own."""
 
-    def __init__(self, run_dir: Path | str, connections: int = 4) -> None:
+    def __init__(self, run_dir: Path | str, connections: int = 4, *, encrypt: bool = True) -> None:
         self._run_dir = Path(run_dir)
+        self._encrypt = encrypt
         self._connections = min(connections, max(2, os.cpu_count() or 1))
 
     def send(
@@ -49,7 +53,7 @@ class NbdSender:
             for export in address.exports:
                 checkpoint()
                 files.append(Outgoing(export))
-            with tls.key_file(self._run_dir, address.username, address.key) as key_file:
+            with self._key_file(address) as key_file:
                 boot = state.boot(self._run_dir)
                 outage = Outage(timeout_s)
                 copy = _Copy(address, key_file, files, checkpoint, outage, pace or Pace(), boot)
@@ -58,6 +62,21 @@ class NbdSender:
         finally:
             for file in files:
                 file.close()
+
+    @contextmanager
+    def _key_file(self, address: ReceiverAddress) -> Iterator[Path | None]:
+        """Hold the copy's key in a file; without one the copy is refused, unless the settings allow it."""
+        if address.key:
+            with tls.key_file(self._run_dir, address.username, address.key) as path:
+                yield path
+            return
+        if self._encrypt:
+            reason = f"{address.host} takes it unencrypted only; set [images] encrypt alike on both hosts"
+            raise errors.ImageTransferError(path=address.exports[0].source, reason=reason)
+        LOG.warning(
+            "the images of migration %s leave unencrypted: [images] encrypt is false", address.username
+        )
+        yield None
 
 
 class _Stopped(Exception):
@@ -70,7 +89,7 @@ class _Copy:
     def __init__(
         self,
         address: ReceiverAddress,
-        key_file: Path,
+        key_file: Path | None,
         files: list[Outgoing],
         checkpoint: Checkpoint,
         outage: Outage,

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from hostler import errors
 from hostler.drivers.images import listener, tls
 from hostler.drivers.images.receiver import NbdReceiver
+from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.processes import Process
 
-from .conftest import LOCALHOST, MIB, Pair, dense, free_ports
+from .conftest import LOCALHOST, MIB, Pair, dense, free_ports, make_pair
 
 
 @pytest.fixture
@@ -203,3 +205,32 @@ def test_what_the_administrator_says_about_ciphers_stays(
     assert tls.child_environment(tmp_path)["GNUTLS_SYSTEM_PRIORITY_FILE"] == "/etc/ours"
     monkeypatch.delenv("GNUTLS_SYSTEM_PRIORITY_FILE")
     assert "AES-256-GCM" in Path(tls.prepare_environment(tmp_path)).read_text()
+
+
+# -- unencrypted, where both ends say so -------------------------------------------------------------------
+
+
+def test_plain_images_need_both_ends_to_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pair = make_pair("nbd", tmp_path)
+    pair.receiver = NbdReceiver(tmp_path / "state", tmp_path / "run", LOCALHOST, free_ports(2), encrypt=False)
+    disk = pair.export("0", dense(tmp_path / "src" / "disk", 2))
+    address = pair.open(disk)
+    try:
+        assert address.key == ""
+        with pytest.raises(errors.ImageTransferError, match=r"set \[images\] encrypt alike on both hosts"):
+            pair.send(address)
+        assert Path(disk.part).stat().st_blocks == 0
+        pair.sender = NbdSender(tmp_path / "run-source", encrypt=False)
+        (digest,) = pair.send(address)
+    finally:
+        pair.receiver.close(pair.migration)
+    pair.verify(disk, digest)
+    assert caplog.text.count("unencrypted: [images] encrypt is false") >= 2
+
+
+def test_an_encrypted_receiver_takes_nothing_in_plain(nbd_pair: Pair) -> None:
+    address = nbd_pair.open(nbd_pair.export("0", dense(nbd_pair.base / "src" / "disk", 2)))
+    sender = NbdSender(nbd_pair.base / "run-source", encrypt=False)
+    with pytest.raises(errors.ImageTransferError, match="no connection"):
+        sender.send(replace(address, key=""), lambda _: None, lambda: None, 0.5)
+    assert Path(address.exports[0].part).stat().st_blocks == 0
