@@ -31,6 +31,9 @@ WORKER_CLOCK = Path("/run/hostler-worker.clock")
 WORKER = ["hostler", "worker"]
 #: The same, with a clock that can be moved.
 WORKER_WITH_CLOCK = ["python", str(CHECKOUT / "lab/clock.py")]
+FILLER = "/var/lib/libvirt/filler"
+#: Others take and give back room while a disk is filled.
+FILL_TRIES = 20
 SPACES = ["--net", "--mount", "--uts", "--ipc", "--pid"]
 
 
@@ -184,14 +187,22 @@ class Host:
         """Fill the file system of the images but for *leave* (as truncate(1) writes it: 10M)."""
         if self._disk_size is None:
             raise LabError(f"{self.name}'s disk is the machine's own; give the lab a disk size to fill it")
-        free = int(self.run(["stat", "-f", "-c", "%a", "/var/lib/libvirt"]).stdout) * 4096
-        wanted = free - int(self.run(["numfmt", "--from=iec", leave]).stdout)
-        if wanted > 0:
-            self.run(["fallocate", "-l", str(wanted), "/var/lib/libvirt/filler"])
+        left = int(self.run(["numfmt", "--from=iec", leave]).stdout)
+        filler = self.path(FILLER)
+        filler.touch()
+        for _ in range(FILL_TRIES):
+            free = int(self.run(["stat", "-f", "-c", "%a", "/var/lib/libvirt"]).stdout) * 4096
+            wanted = filler.stat().st_blocks * 512 + free - left
+            if free <= left:
+                return
+            # guests and copies write, too: what was free a moment ago may not be any more
+            if self.run(["fallocate", "-l", str(wanted), str(FILLER)], check=False).returncode == 0:
+                return
+        raise LabError(f"{self.name}'s disk cannot be filled: others write to it as fast")
 
     def free_disk(self) -> None:
         """Undo `fill_disk`."""
-        self.path("/var/lib/libvirt/filler").unlink(missing_ok=True)
+        self.path(FILLER).unlink(missing_ok=True)
 
     def remove_guests(self) -> None:
         """Destroy and undefine every guest, and remove what lies where guests' disks do."""
