@@ -68,7 +68,7 @@ def test_servers_come_up_with_their_new_size(kvm1: Host, kvm2: Host, larger: str
     data = data_digest(kvm1, moved.disk_path(2)), data_digest(kvm1, stayed.disk_path(1))
     inode = kvm1.path(stayed.disk_path()).stat().st_ino
 
-    asked = [resizing(kvm1, moved, larger, "--to", "kvm2"), resizing(kvm1, stayed, larger)]
+    asked = [resizing(kvm1, moved, larger, "--to", "kvm2"), resizing(kvm1, stayed, larger, "--to", "kvm1")]
     assert [one.end().code for one in asked] == [0, 0], [one.text for one in asked]
 
     there, here = says(kvm2, moved, 1), says(kvm1, stayed, 2)
@@ -110,7 +110,7 @@ def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: st
     data = [data_digest(kvm1, guest.disk_path(1)) for guest in (moved, stayed)]
     kvm1.slow_link(BEGIN_RATE)
 
-    asked = [resizing(kvm2, moved, larger, "--to", "kvm2"), resizing(kvm2, stayed, larger)]
+    asked = [resizing(kvm2, moved, larger, "--to", "kvm2"), resizing(kvm2, stayed, larger, "--to", "kvm1")]
     asked[1].says("OpenReceiver done")
     kvm1.kill_worker()
     kvm1.start_worker()
