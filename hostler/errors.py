@@ -256,6 +256,13 @@ class ComputeResourcesUnavailable(Refused):
     hint_template = "hostler host show {host}"
 
 
+class CPUPinningInvalid(Refused):
+    """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
+
+    template = "{host} cannot give server {server!r} the CPUs and NUMA nodes that it is pinned to: {reason}"
+    hint_template = "hostler server migrate {server} --dry-run"
+
+
 class MigrationPreCheckError(Refused):
     """What the checks of a host found, all of it at once. *problems*: sentences; *host*: who checked."""
 

@@ -45,6 +45,18 @@ def defined_xml(domain: Any) -> str:
     return str(domain.XMLDesc(DEFINED))
 
 
+def definitions(connection: Any, *, except_uuid: str) -> list[str]:
+    """Return the definitions of all other domains, and what those that run were started from."""
+    found = []
+    for domain in connection.listAllDomains(0):
+        with contextlib.suppress(libvirt.libvirtError):  # it went away just now
+            if domain.UUIDString() != except_uuid:
+                found.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+                if domain.isActive():
+                    found.append(domain.XMLDesc(0))
+    return found
+
+
 def power_state(domain: Any) -> PowerState:
     """Return the power state: whatever is active has a process that holds the images, so never SHUTDOWN."""
     state, _ = domain.state()
