@@ -100,6 +100,7 @@ class Worker:
             self._prepare_host()
             self._presence.announce(self._stopping)
             stack.enter_context(postman.at_work(self.conf, self.database, self.drivers.notifications))
+            stack.enter_context(self._confirm_window().at_work(self.conf.zookeeper.reconcile_interval))
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
             stack.callback(pool.shutdown)
             LOG.info("worker of %s is ready: %s", self.host, self._board.path("boards", self.host))
@@ -109,6 +110,10 @@ class Worker:
                 self._end_legs()
                 self._presence.withdraw()
         LOG.info("worker of %s has ended", self.host)
+
+    def _confirm_window(self) -> ConfirmWindow:
+        hypervisor, window_s = self.drivers.hypervisor, self.conf.resize_confirm_window
+        return ConfirmWindow(self.database, self._board, hypervisor, self.host, window_s)
 
     def stop(self) -> None:
         """Ask :meth:`run` to end: steps under way may finish, up to *graceful_shutdown_timeout*."""
@@ -170,13 +175,6 @@ class Worker:
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         reconciler = Reconciler(self.database, self._board, self.conf.zookeeper.posting_timeout)
-        window = ConfirmWindow(
-            self.database,
-            self._board,
-            self.drivers.hypervisor,
-            self.host,
-            self.conf.resize_confirm_window,
-        )
         reconcile_due = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
@@ -185,14 +183,7 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    duties = (
-                        self._pay_debts,
-                        reconciler.run,
-                        self._adoption.run,
-                        self._report.renew,
-                        window.run,
-                    )
-                    for duty in duties:
+                    for duty in (self._pay_debts, reconciler.run, self._adoption.run, self._report.renew):
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
