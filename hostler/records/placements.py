@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hostler.objects import Placement
-from hostler.records.models import HeldPlacement
+from hostler.records.models import HeldPlacement, Migration
 
 
 def of_migration(session: Session, migration: str, host: str) -> Placement | None:
@@ -21,12 +21,14 @@ def of_migration(session: Session, migration: str, host: str) -> Placement | Non
     return Placement.from_dict(found.placement) if found is not None else None
 
 
-def of_others(session: Session, host: str, migration: str) -> list[Placement]:
-    """Return what all other migrations hold on *host*."""
-    others = select(HeldPlacement.placement).where(
-        HeldPlacement.host == host, HeldPlacement.migration_uuid != migration
+def of_others(session: Session, host: str, migration: str) -> dict[str, Placement]:
+    """Return what the servers of all other migrations hold on *host*, by their UUIDs."""
+    others = (
+        select(Migration.instance_uuid, HeldPlacement.placement)
+        .join(Migration, Migration.uuid == HeldPlacement.migration_uuid)
+        .where(HeldPlacement.host == host, HeldPlacement.migration_uuid != migration)
     )
-    return [Placement.from_dict(facts) for facts in session.scalars(others)]
+    return {row[0]: Placement.from_dict(row[1]) for row in session.execute(others)}
 
 
 def hosts_of(session: Session, migration: str) -> list[str]:

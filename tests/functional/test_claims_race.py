@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from hostler.drivers.claims import Places
@@ -110,8 +110,8 @@ def test_no_two_get_the_same_cpu(any_url: str, any_database: Database) -> None:
         make_host(session, "kvm2")
     legs = [make_leg(any_database) for _ in range(8)]
 
-    def choose(others: Sequence[Placement]) -> Placement:
-        taken = {cpu for other in others for cpu in other.cpus}
+    def choose(others: Mapping[str, Placement]) -> Placement:
+        taken = {cpu for other in others.values() for cpu in other.cpus}
         return Placement([min(set(range(8)) - taken)])
 
     def act(leg: FencedRecords) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,8 +17,8 @@ from hostler.records.hosts import Amounts
 class Places:
     """The CPUs and NUMA nodes of a server whose definition names some."""
 
-    #: given what other migrations hold on the host, returns what this one is to have there
-    choose: Callable[[Sequence[Placement]], Placement | None]
+    #: given what the servers of other migrations hold on the host, by their UUIDs, returns what this one is to have
+    choose: Callable[[Mapping[str, Placement]], Placement | None]
     #: by host: what the server may have to come back to
     left: Mapping[str, Placement] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ class FakeClaims(Failures):
         self._meet("claim")
         if places is not None:
             mine = (records.migration, host)
-            others = [one for key, one in self.places.items() if key != mine and key[1] == host]
+            others = {key[0]: one for key, one in self.places.items() if key != mine and key[1] == host}
             if (chosen := places.choose(others)) is not None:
                 self.places[mine] = chosen
         self.held[records.migration, host] = need

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hostler.objects import (
@@ -110,11 +110,11 @@ class Hypervisor(Protocol):
         of this host, so that it may have its own name and UUID.
         """
 
-    def place(self, domain: Domain, others: Sequence[Placement] = ()) -> Placement | None:
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
         """Return the CPUs and NUMA nodes of this host that *domain* is to name; None if it names none. It only reads.
 
-        They are none that another domain of this host has for itself, nor one of *others*: servers that are on
-        their way. :class:`hostler.errors.CPUPinningInvalid` if it does not fit.
+        They are none that another domain of this host has for itself, nor one of *others*: what servers on
+        their way hold, by their UUIDs. :class:`hostler.errors.CPUPinningInvalid` if it does not fit.
         """
 
     def pin(self, xml: str, placement: Placement) -> str:

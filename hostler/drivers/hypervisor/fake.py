@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostler import errors
@@ -180,11 +180,11 @@ class FakeHypervisor(Definitions):
             found.append(f"machine {domain.machine} ({domain.arch}, {domain.virt_type}) cannot run")
         return found
 
-    def place(self, domain: Domain, others: Sequence[Placement] = ()) -> Placement | None:
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
         """Return the CPUs and NUMA nodes of *topology* that *domain* is to name."""
         self._enter("place", domain.uuid)
-        there = [guest.xml for uuid, guest in self.guests.items() if uuid != domain.uuid]
-        taken = [*others, *filter(None, map(pins.held, there))]
+        there = {uuid: [guest.xml] for uuid, guest in self.guests.items()}
+        taken = pins.all_held(there, others or {}, but=domain.uuid)
         return placing.place(domain.xml, self.topology, taken, host=self.host, server=domain.name)
 
     # -- power ----------------------------------------------------------------------------------------------

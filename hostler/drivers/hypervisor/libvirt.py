@@ -7,7 +7,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +165,15 @@ class LibvirtHypervisor(Definitions):
         with self._connection.calls() as connection:
             return destination.problems(connection, domain, same_host)
 
-    def place(self, domain: Domain, others: Sequence[Placement] = ()) -> Placement | None:
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
         """Return the CPUs and NUMA nodes that *domain* is to name here; the rules are in :mod:`.placing`."""
+        if not pins.of_domain(domain.xml).any:
+            return None
         with self._connection.calls() as connection:
             online = (number for number, there in enumerate(connection.getCPUMap()[1]) if there)
             found = topology.of_capabilities(connection.getCapabilities(), online)
-            there = runtime.definitions(connection, except_uuid=domain.uuid)
-        taken = [*others, *filter(None, map(pins.held, there))]
+            there = runtime.definitions(connection)
+        taken = pins.all_held(there, others or {}, but=domain.uuid)
         return placing.place(domain.xml, found, taken, host=self._host, server=domain.name)
 
     # -- power ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ All other masks float: whoever is pinned so shares those CPUs with others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.dom import minidom
 from xml.etree.ElementTree import Element
@@ -82,6 +82,20 @@ def held(xml: str) -> Placement | None:
     pins = of_domain(xml)
     found = Placement(cpus=sorted(pins.dedicated.values()), node_mb=node_mb(pins.cells))
     return found if found.cpus or found.node_mb else None
+
+
+def all_held(
+    definitions: Mapping[str, Iterable[str]], on_their_way: Mapping[str, Placement], *, but: str
+) -> list[Placement]:
+    """Return what each server takes of a host, by its definitions there and by what it holds: nothing counts twice.
+
+    Both are by the servers' UUIDs; *but* is the one that is left out.
+    """
+    found = dict(on_their_way)
+    for uuid, xmls in definitions.items():
+        for one in filter(None, map(held, xmls)):
+            found[uuid] = one.beside(found[uuid]) if uuid in found else one
+    return [one for uuid, one in found.items() if uuid != but]
 
 
 def node_mb(cells: Iterable[Cell]) -> dict[str, int]:

@@ -45,15 +45,14 @@ def defined_xml(domain: Any) -> str:
     return str(domain.XMLDesc(DEFINED))
 
 
-def definitions(connection: Any, *, except_uuid: str) -> list[str]:
-    """Return the definitions of all other domains, and what those that run were started from."""
-    found = []
+def definitions(connection: Any) -> dict[str, list[str]]:
+    """Return of each domain its definition and, if it runs, what it was started from."""
+    found: dict[str, list[str]] = {}
     for domain in connection.listAllDomains(0):
         with contextlib.suppress(libvirt.libvirtError):  # it went away just now
-            if domain.UUIDString() != except_uuid:
-                found.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-                if domain.isActive():
-                    found.append(domain.XMLDesc(0))
+            found[domain.UUIDString()] = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
+            if domain.isActive():
+                found[domain.UUIDString()].append(domain.XMLDesc(0))
     return found
 
 

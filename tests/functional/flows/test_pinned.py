@@ -50,7 +50,7 @@ def rows(world: World) -> list[tuple[str, list[int]]]:
         return sorted(
             (host, one.cpus)
             for host in world.hosts
-            for one in placements.of_others(session, host, "nobody's")
+            for one in placements.of_others(session, host, "nobody's").values()
         )
 
 
@@ -119,6 +119,19 @@ def test_two_that_arrive_at_once_get_different_cpus(world: World, pinned: str) -
     world.run()
     found = [held(world, server, "kvm2") for server in (pinned, second)]
     assert sorted(cpu for one in found if one for cpu in one.cpus) == [0, 2, 3, 4]
+
+
+def test_memory_that_a_server_holds_and_has_there_counts_once(world: World, pinned: str) -> None:
+    # 64 MiB each: room for two, one of which is defined there and not confirmed yet
+    world.hosts["kvm2"].hypervisor.topology = topology.uniform(8, 128)
+    second = add_pinned(world, "web2")
+    assert world.migrate("web1").outcome == "success"
+    assert world.migrate("web2").outcome == "success"
+    third = world.hosts["kvm2"].hypervisor.describe(second)
+    assert held(world, second, "kvm2") == Placement([3, 4], {"0": 64})
+    assert third.power_state.active
+    add_pinned(world, "web3")
+    assert "0 MiB not promised to others" in str(world.migrate("web3").error)
 
 
 def test_on_its_own_host_it_keeps_its_cpus(world: World, pinned: str) -> None:

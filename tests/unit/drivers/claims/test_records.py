@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pytest
 
@@ -136,9 +136,9 @@ def test_the_fake_fails_on_demand(database: Database, claims: Claims) -> None:
 # -- CPUs and NUMA nodes ----------------------------------------------------------------------------------
 
 
-def next_free(others: Sequence[Placement]) -> Placement:
+def next_free(others: Mapping[str, Placement]) -> Placement:
     """Choose the first CPU that nobody has."""
-    taken = {cpu for other in others for cpu in other.cpus}
+    taken = {cpu for other in others.values() for cpu in other.cpus}
     return Placement([next(cpu for cpu in range(8) if cpu not in taken)])
 
 
@@ -163,7 +163,7 @@ def test_on_one_host_what_it_has_and_what_it_is_to_have_are_held_together(
 
 
 def test_a_place_that_is_not_to_be_had_holds_nothing(database: Database, claims: Claims) -> None:
-    def refuse(_others: Sequence[Placement]) -> Placement:
+    def refuse(_others: Mapping[str, Placement]) -> Placement:
         raise CPUPinningInvalid(host="kvm2", server="web1", reason="none is left")
 
     leg = make_leg(database)
@@ -177,10 +177,10 @@ def test_a_host_that_changed_while_it_was_looked_at_is_looked_at_again(
 ) -> None:
     rival, leg, looks = make_leg(database), make_leg(database), []
 
-    def choose(others: Sequence[Placement]) -> Placement:
+    def choose(others: Mapping[str, Placement]) -> Placement:
         if not looks:
             claims.claim(rival, "kvm2", PLACE, Places(next_free))
-        looks.append(list(others))
+        looks.append(list(others.values()))
         return next_free(others)
 
     claims.claim(leg, "kvm2", PLACE, Places(choose))
@@ -194,10 +194,10 @@ def test_a_server_that_leaves_while_a_host_is_looked_at_is_not_overlooked(
     # its definition is gone, its place in the records was not there yet
     leaving, leg, looks = make_leg(database), make_leg(database), []
 
-    def choose(others: Sequence[Placement]) -> Placement:
+    def choose(others: Mapping[str, Placement]) -> Placement:
         if not looks:
             claims.claim(leaving, "kvm1", PLACE, Places(lambda _: Placement([7]), {"kvm2": Placement([0])}))
-        looks.append(list(others))
+        looks.append(list(others.values()))
         return next_free(others)
 
     claims.claim(leg, "kvm2", PLACE, Places(choose))
