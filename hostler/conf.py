@@ -105,7 +105,7 @@ default_opts = [
     cfg.BoolOpt(
         "allow_resize_to_same_host",
         default=True,
-        help="Whether a server that is resized may stay on its host; --to HOST moves it otherwise.",
+        help="Whether a server that is resized may stay on its host.",
     ),
     cfg.IntOpt(
         "max_attempts", default=3, min=1, help="Claims of a job without any progress before it is parked."

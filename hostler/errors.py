@@ -167,9 +167,10 @@ class NoValidHost(Refused):
 
     hint_template = "hostler server migrate {server} --dry-run"
 
-    def __init__(self, *, server: str, reasons: Mapping[str, str]) -> None:
+    def __init__(self, *, server: str, reasons: Mapping[str, str], **facts: object) -> None:
         said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items()) or "there is no host"
-        super().__init__(f"no host can take server {server!r}: {said}", server=server, reasons=dict(reasons))
+        facts |= {"server": server, "reasons": dict(reasons)}
+        super().__init__(f"no host can take server {server!r}: {said}", **facts)
 
 
 class InstanceGroupNotFound(Refused):
@@ -253,6 +254,13 @@ class ComputeResourcesUnavailable(Refused):
 
     template = "{host} has not enough {resource}: {need} {unit} needed, {free} {unit} free"
     hint_template = "hostler host show {host}"
+
+
+class CPUPinningInvalid(Refused):
+    """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
+
+    template = "{host} cannot give server {server!r} the CPUs and NUMA nodes that it is pinned to: {reason}"
+    hint_template = "hostler server migrate {server} --dry-run"
 
 
 class MigrationPreCheckError(Refused):

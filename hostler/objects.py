@@ -209,6 +209,26 @@ class HostCapabilities(Record):
     sources: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Placement(Record):
+    """Which CPUs and NUMA nodes of a host a definition names. Sets are as libvirt writes them: ``0-3,8``."""
+
+    cpus: list[int] = field(default_factory=list)  #: those that its vCPUs have for themselves
+    node_mb: dict[str, int] = field(default_factory=dict)  #: memory bound to each node, in MiB
+    vcpus: dict[str, str] = field(default_factory=dict)  #: CPUs of each vCPU that is pinned
+    emulator: str | None = None
+    iothreads: dict[str, str] = field(default_factory=dict)
+    default: str | None = None  #: CPUs of what is not pinned
+    nodes: str | None = None  #: of ``<numatune><memory>``
+    cells: dict[str, str] = field(default_factory=dict)  #: nodes of each NUMA cell of the guest
+
+    def beside(self, other: Placement) -> Placement:
+        """Return this, taking for itself what *other* takes, too."""
+        nodes = self.node_mb.keys() | other.node_mb.keys()
+        most = {node: max(self.node_mb.get(node, 0), other.node_mb.get(node, 0)) for node in sorted(nodes)}
+        return dataclasses.replace(self, cpus=sorted({*self.cpus, *other.cpus}), node_mb=most)
+
+
 # -- what moves -------------------------------------------------------------------------------------------
 
 

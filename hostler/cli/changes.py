@@ -185,7 +185,7 @@ def ask_again(seen: Snapshot) -> str:
     if seen.flow in ("confirm_resize", "revert_resize"):
         verb = ("confirm",) if seen.flow == "confirm_resize" else ("revert", "--reason", "...")
         return _again(seen, verb)
-    to = () if seen.chosen or seen.same_host else ("--to", seen.dest)
+    to = () if seen.chosen else ("--to", seen.dest)
     return _again(seen, ("migrate", *to) if seen.flavor is None else ("resize", "--flavor", seen.flavor, *to))
 
 

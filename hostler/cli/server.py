@@ -113,42 +113,29 @@ class MigrateServer(Command):
         waiting.check(parsed_args, parsed_args.wait or parsed_args.dry_run)
         with self.app.client() as client:
             if parsed_args.dry_run:
-                return self._dry_run(client, parsed_args)
+                return _dry_run(self, client, parsed_args)
             migration = client.migrate(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
             return waiting.follow(self, client, migration, parsed_args)
 
-    def _dry_run(self, client: Client, parsed_args: argparse.Namespace) -> int:
-        server, dest, out = parsed_args.server, parsed_args.to, self.app.stdout
-        candidates: Sequence[Candidate] = ()
-        if dest is None:
-            candidates = client.candidates(server)
-            if not candidates or candidates[0].reason is not None:
-                return plan.show_none(server, candidates, out, fmt=parsed_args.format)
-            dest = candidates[0].host
-        migration = client.dry_run(server, dest, requested_by=getpass.getuser())
-        return plan.show(
-            client,
-            migration,
-            out,
-            timeout_s=_patience_s(parsed_args),
-            fmt=parsed_args.format,
-            candidates=candidates,
-        )
-
 
 class ResizeServer(Command):
-    """Give a server another flavor, on another host or where it is.
+    """Give a server another flavor: on the host that is named, or on the best, which may be its own.
 
     The server is shut down and its files are copied, as for a move; the copies are grown, swap is made anew
     under its old UUID, and it is started with its new size. If any step fails, all of it is undone and the server
-    runs as it ran. Its files as they were stay on its old host until ``hostler server confirm``.
+    runs as it ran. Its files as they were stay on its old host until ``hostler server confirm``. Without --to the
+    best host is taken, and if that refuses, or the copy to it fails, the next one.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
         parser = _with_server(super().get_parser(prog_name))
         parser.add_argument("--flavor", metavar="FLAVOR", required=True, help="Its new size.")
-        parser.add_argument("--to", metavar="HOST", help="The host that is to have it; without, it stays.")
+        parser.add_argument(
+            "--to",
+            metavar="HOST",
+            help="The host that is to have it, its own or another, and no other; otherwise one is chosen.",
+        )
         waiting.add(parser)
         return _with_dry_run(parser)
 
@@ -158,14 +145,7 @@ class ResizeServer(Command):
         server, flavor, dest = parsed_args.server, parsed_args.flavor, parsed_args.to
         with self.app.client() as client:
             if parsed_args.dry_run:
-                migration = client.dry_run(server, dest, flavor=flavor, requested_by=getpass.getuser())
-                return plan.show(
-                    client,
-                    migration,
-                    self.app.stdout,
-                    timeout_s=_patience_s(parsed_args),
-                    fmt=parsed_args.format,
-                )
+                return _dry_run(self, client, parsed_args, flavor)
             migration = client.resize(server, flavor, dest, requested_by=getpass.getuser())
             return waiting.follow(self, client, migration, parsed_args)
 
@@ -232,6 +212,22 @@ def _with_dry_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="Make the same checks, print the plan and what would be refused, and change nothing.",
     )
     return parser
+
+
+def _dry_run(
+    asker: Command, client: Client, parsed_args: argparse.Namespace, flavor: str | None = None
+) -> int:
+    """Print each host with why not, if one has to be chosen, and the plan for the best."""
+    server, dest, out = parsed_args.server, parsed_args.to, asker.app.stdout
+    candidates: Sequence[Candidate] = ()
+    if dest is None:
+        candidates = client.candidates(server, flavor)
+        if not candidates or candidates[0].reason is not None:
+            return plan.show_none(server, candidates, out, fmt=parsed_args.format)
+        dest = candidates[0].host
+    migration = client.dry_run(server, dest, flavor=flavor, requested_by=getpass.getuser())
+    timeout_s, fmt = _patience_s(parsed_args), parsed_args.format
+    return plan.show(client, migration, out, timeout_s=timeout_s, fmt=fmt, candidates=candidates)
 
 
 def _patience_s(parsed_args: argparse.Namespace) -> float:

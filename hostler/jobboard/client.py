@@ -15,17 +15,11 @@ from oslo_config import cfg
 from sqlalchemy.orm import Session
 
 from hostler import conf as settings
-from hostler.errors import (
-    CannotResizeToSameHost,
-    HostUnavailable,
-    InstanceInvalidState,
-    MigrationInProgress,
-    ServerUnreachable,
-    UnableToMigrateToSelf,
-)
-from hostler.jobboard import recovery, resized, resizing, verbs
+from hostler.errors import ServerUnreachable
+from hostler.jobboard import recovery, refusals, resized, resizing, verbs
 from hostler.jobboard.board import Board
 from hostler.jobboard.posting import put_on_board, write_flow
+from hostler.jobboard.resizing import Wanted
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import fence, groups, hosts, instances
 from hostler.records.database import Database
@@ -147,52 +141,59 @@ class Client:
         """
         workers = self.live_workers()
         with self.database.transaction() as session:
-            instance = self._refuse(session, server, dest, workers)
-            self._refuse_state(session, instance, "migrate")
+            instance = refusals.movable(session, server, dest, workers)
+            refusals.unless_settled(session, instance, "migrate")
             chosen = self._choose(session, Request.of(session, instance), dest, workers)
             migration = self._new(instance, chosen.host, "migration", "cold_migration", requested_by)
-            chosen.put_down(session, migration)
-            session.add(migration)
-            fence.open_fence(session, migration.uuid)
-            write_flow(session, migration, {})
-            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
-            fence.add_event(session, migration.uuid, "", "posted", f"asked for by {requested_by}")
+            self._put_down(session, migration, instance, chosen, {})
         return self._post(migration)
-
-    def candidates(self, server: str) -> list[Candidate]:
-        """Return what the scheduler finds of every host: the best first, then those that cannot have the server."""
-        workers = self.live_workers()
-        with self.database.reading() as session:
-            instance = self._refuse(session, server, None, workers)
-            return self.scheduler.candidates(session, Request.of(session, instance), workers)
 
     def resize(self, server: str, flavor: str, dest: str | None = None, *, requested_by: str) -> str:
-        """Ask for another size, and for another host or, without *dest*, the same; return the migration's uuid."""
+        """Ask for another size; return the migration's uuid.
+
+        Without *dest* the scheduler chooses, as for a move: the server's own host is one of the candidates unless
+        *allow_resize_to_same_host* is off.
+        """
         workers = self.live_workers()
         with self.database.transaction() as session:
-            instance = self._refuse_resize(session, server, flavor, dest, workers)
-            self._refuse_state(session, instance, "resize")
-            migration = self._new(instance, dest or instance.host, "resize", "resize", requested_by)
-            resizing.write_flavors(session, migration, instance, flavor)
-            resizing.check_room(session, migration, instance)
-            session.add(migration)
-            fence.open_fence(session, migration.uuid)
-            write_flow(session, migration, resizing.arguments(session, migration, instance))
-            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
-            fence.add_event(session, migration.uuid, "", "posted", f"asked for by {requested_by}")
+            instance = self._resizable(session, server, flavor, dest, workers)
+            refusals.unless_settled(session, instance, "resize")
+            wanted = resizing.wanted(session, instance, flavor)
+            arguments = resizing.arguments(session, wanted, instance)
+            chosen = self._choose(session, self._resized(session, instance, wanted), dest, workers)
+            migration = self._new(instance, chosen.host, "resize", "resize", requested_by)
+            wanted.put_down(migration)
+            self._put_down(session, migration, instance, chosen, arguments)
         return self._post(migration)
 
-    def dry_run(self, server: str, dest: str | None, *, flavor: str | None = None, requested_by: str) -> str:
+    def candidates(self, server: str, flavor: str | None = None) -> list[Candidate]:
+        """Return what the scheduler finds of every host: the best first, then those that cannot have the server.
+
+        *flavor*: what it is to have there.
+        """
+        workers = self.live_workers()
+        with self.database.reading() as session:
+            if flavor is None:
+                instance = refusals.movable(session, server, None, workers)
+                request = Request.of(session, instance)
+            else:
+                instance = self._resizable(session, server, flavor, None, workers)
+                request = self._resized(session, instance, resizing.wanted(session, instance, flavor))
+            return self.scheduler.candidates(session, request, workers)
+
+    def dry_run(self, server: str, dest: str, *, flavor: str | None = None, requested_by: str) -> str:
         """Ask both hosts to look; return the uuid whose ``report`` they will write. *flavor*: at a resize."""
         workers = self.live_workers()
         with self.database.transaction() as session:
             if flavor is not None:
-                instance = self._refuse_resize(session, server, flavor, dest, workers)
+                instance = self._resizable(session, server, flavor, dest, workers)
             else:
-                instance = self._refuse(session, server, str(dest), workers)
-            migration = self._new(instance, dest or instance.host, "dry-run", "dry_run", requested_by)
+                instance = refusals.movable(session, server, dest, workers)
+            migration = self._new(instance, dest, "dry-run", "dry_run", requested_by)
             if flavor is not None:
-                resizing.write_flavors(session, migration, instance, flavor)
+                wanted = resizing.wanted(session, instance, flavor)
+                resizing.arguments(session, wanted, instance)  # refused at once, as the resize would be
+                wanted.put_down(migration)
             session.add(migration)
             fence.open_fence(session, migration.uuid)
             write_flow(session, migration, {})
@@ -261,18 +262,6 @@ class Client:
 
     # -- underneath ---------------------------------------------------------------------------------------
 
-    def _refuse(self, session: Session, server: str, dest: str | None, workers: dict[str, Any]) -> Instance:
-        instance = instances.find(session, server)
-        if dest is not None:
-            hosts.get(session, dest)
-        if instance.host == dest:
-            raise UnableToMigrateToSelf(server=instance.name, host=dest)
-        self._refuse_under_way(session, instance)
-        for host in (dest, instance.host):
-            if host is not None and host not in workers:
-                raise HostUnavailable(host=host)
-        return instance
-
     def _choose(
         self, session: Session, request: Request, dest: str | None, workers: Container[str]
     ) -> Destination:
@@ -283,45 +272,37 @@ class Client:
         if dest is None:
             best, *alternates = self.scheduler.choose(session, request, workers)
             return Destination(best, alternates[: self.scheduler.max_attempts - 1])
-        hosts.check_room(session, hosts.get(session, dest), request.need)
+        hosts.check_room(session, hosts.get(session, dest), request.need_on(dest))
         groups.check(session, request.uuid, dest)
         return Destination(dest)
 
-    def _refuse_resize(
-        self, session: Session, server: str, flavor: str, dest: str | None, workers: dict[str, Any]
+    def _resizable(
+        self, session: Session, server: str, flavor: str, dest: str | None, workers: Container[str]
     ) -> Instance:
-        """Refuse what must not be; a resize may leave the server where it is, unless a setting says no."""
-        instance = instances.find(session, server)
-        if dest not in (None, instance.host):
-            return self._refuse(session, server, str(dest), workers)
-        self._refuse_under_way(session, instance)
-        if not self._conf.allow_resize_to_same_host:
-            raise CannotResizeToSameHost(server=instance.name, host=instance.host, flavor=flavor)
-        if instance.host not in workers:
-            raise HostUnavailable(host=instance.host)
-        return instance
+        in_place = self.scheduler.resizes_in_place
+        return refusals.resizable(session, server, flavor, dest, workers, in_place=in_place)
+
+    def _resized(self, session: Session, instance: Instance, wanted: Wanted) -> Request:
+        return resizing.request(session, instance, wanted.new, same_host=self.scheduler.resizes_in_place)
 
     @staticmethod
-    def _refuse_under_way(session: Session, instance: Instance) -> None:
-        instances.refuse_locked(instance)  # here, so that no verb that begins something forgets it
-        if other := instances.migration_under_way(session, instance.uuid):
-            raise MigrationInProgress(server=instance.name, migration=other.uuid)
-
-    @staticmethod
-    def _refuse_state(session: Session, instance: Instance, method: str) -> None:
-        if unconfirmed := instances.unconfirmed_migration(session, instance.uuid):
-            raise InstanceInvalidState(
-                server=instance.name,
-                state=f"resized, and migration {unconfirmed.uuid} waits to be confirmed",
-                method=method,
-                allowed="confirmed first",
-                hint=f"hostler server confirm {instance.name}",
-            )
-        if instance.vm_state not in ("active", "stopped") or instance.task_state is not None:
-            state = instance.task_state or instance.vm_state
-            raise InstanceInvalidState(
-                server=instance.name, state=state, method=method, allowed="active or stopped"
-            )
+    def _put_down(
+        session: Session,
+        migration: Migration,
+        instance: Instance,
+        chosen: Destination,
+        arguments: dict[str, Any],
+    ) -> None:
+        """Write a new migration, its fence and its flow, if nobody else got hold of the server meanwhile."""
+        chosen.put_down(session, migration)
+        session.add(migration)
+        fence.open_fence(session, migration.uuid)
+        write_flow(session, migration, arguments)
+        method = "migrate" if migration.new_flavor is None else "resize"
+        with refusals.if_lost(instance, method, "active or stopped"):
+            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_prep")
+        said = f"asked for by {migration.requested_by}"
+        fence.add_event(session, migration.uuid, "", "posted", said)
 
     @staticmethod
     def _new(instance: Instance, dest: str, kind: str, flow: str, requested_by: str) -> Migration:

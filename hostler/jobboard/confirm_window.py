@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from kazoo.exceptions import KazooException
 from sqlalchemy import select
 
 from hostler.drivers.hypervisor import Hypervisor
@@ -37,12 +41,48 @@ class ConfirmWindow:
         self._hypervisor = hypervisor
         self._host = host
         self._window = datetime.timedelta(seconds=window_s)
+        self._stopping = threading.Event()
+
+    @contextmanager
+    def at_work(self, interval_s: float) -> Iterator[None]:
+        """Look every *interval_s* seconds while the block runs.
+
+        In a thread of its own: a guest whose agent does not answer holds up no job. It ends with the block, and
+        waits for no more than the agent that it asks.
+        """
+        if not self._window:
+            yield
+            return
+        thread = threading.Thread(target=self._keep_looking, args=(interval_s,), name="confirm", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join(AGENT_TIMEOUT_S + 1)
+            if thread.is_alive():
+                LOG.warning("a guest's agent is still asked; nothing comes of it")
 
     def run(self) -> list[str]:
         """Look once; return the migrations whose confirmation was asked for."""
-        return (
-            [migration.uuid for migration in self._due() if self._confirm(migration)] if self._window else []
-        )
+        asked: list[str] = []
+        for migration in self._due() if self._window else ():
+            if self._stopping.is_set():
+                break
+            if self._confirm(migration):
+                asked.append(migration.uuid)
+        return asked
+
+    def _keep_looking(self, interval_s: float) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.run()
+            except (ServerUnreachable, KazooException) as error:
+                reason = str(error) or type(error).__name__
+                LOG.warning("what waits to be confirmed is looked at again in %.0f s: %s", interval_s, reason)
+            except Exception:
+                LOG.exception("what waits to be confirmed cannot be looked at; it is tried again later")
+            self._stopping.wait(interval_s)
 
     def _due(self) -> list[Migration]:
         with self._database.reading() as session:
@@ -66,6 +106,8 @@ class ConfirmWindow:
         try:
             if problem := self._illness(migration):
                 self._tell(migration, problem)
+                return False
+            if self._stopping.is_set():
                 return False
             server = migration.instance_uuid
             resized.confirm(self._database, self._board, server, requested_by=REQUESTED_BY)

@@ -38,7 +38,7 @@ ENDINGS = {
     "cold_migration": Ending(status="error", expected_task_state="resize_prep", rescheduled=True),
     "confirm_resize": Ending(status="finished"),
     "dry_run": Ending(status="error"),
-    "resize": Ending(status="error", expected_task_state="resize_prep"),
+    "resize": Ending(status="error", expected_task_state="resize_prep", rescheduled=True),
     "revert_resize": Ending(status="finished", expected_task_state="resize_reverting"),
 }
 

@@ -46,7 +46,7 @@ class Reconciler:
                 )
                 mended.append(f"migration {migration.uuid} was never posted and is given up")
         mended += self._release_servers()
-        self._forget_signs()
+        self._mind_signs()
         for sentence in mended:
             LOG.warning("%s", sentence)
         return mended
@@ -87,13 +87,19 @@ class Reconciler:
                 )
         return mended
 
-    def _forget_signs(self) -> None:
-        """Remove wishes of migrations that are over, and notices of parked ones that are not parked any more."""
+    def _mind_signs(self) -> None:
+        """Put up wishes that are on record; remove those of migrations that are over, and notices of parked ones
+        that are not parked any more.
+        """
         with self._database.reading() as session:
-            under_way = {one.uuid for one in moves.in_phase(session, "posting", "open")}
+            under_way = {one.uuid: one for one in moves.in_phase(session, "posting", "open")}
             parked = {one.uuid for one in moves.in_phase(session, "parked")}
-        for migration in set(self._board.wishes()) - under_way:
+        wishes = set(self._board.wishes())
+        for migration in wishes - under_way.keys():
             self._board.forget_wish(migration)
+        for migration, row in under_way.items():
+            if row.cancel_reason is not None and migration not in wishes:
+                self._board.wish(migration)
         for migration in set(self._board.all_parked()) - parked:
             self._board.unpark(migration)
 

@@ -17,14 +17,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hostler.errors import ImageTransferError, ImageUnreadable, InstanceNotFound, NoValidHost
+from hostler.jobboard import resizing
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import StoredFlow
 from hostler.jobboard.posting import write_flow
 from hostler.jobboard.reconciler import post_again
-from hostler.objects import DEST
+from hostler.objects import DEST, Flavor
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
-from hostler.records.models import Migration, new_uuid
+from hostler.records.models import Instance, Migration, new_uuid
 from hostler.scheduling import Request
 from hostler.scheduling.scheduler import Scheduler
 
@@ -63,10 +64,20 @@ def plan(
         return NextTry(excluded, why_none=f"{row.attempt} hosts were tried, which is max_attempts")
     try:
         instance = instances.get(session, row.instance_uuid)
-        request = Request.of(session, instance, excluded=excluded)
+        request = _request(scheduler, session, row, instance, excluded)
         return NextTry(excluded, host=scheduler.choose(session, request, alive)[0])
     except (NoValidHost, InstanceNotFound) as error:
         return NextTry(excluded, why_none=str(error))
+
+
+def _request(
+    scheduler: Scheduler, session: Session, row: Migration, instance: Instance, excluded: dict[str, str]
+) -> Request:
+    """Return what the next host is wanted for: the server as it is, or as the resize makes it."""
+    if row.new_flavor is None:
+        return Request.of(session, instance, excluded=excluded)
+    new, in_place = Flavor.from_dict(row.new_flavor), scheduler.resizes_in_place
+    return resizing.request(session, instance, new, same_host=in_place, excluded=excluded)
 
 
 def against_destination(row: Migration, flow: StoredFlow) -> str | None:
@@ -119,7 +130,8 @@ def post_successor(database: Database, board: Board, migration: str) -> None:
 
 def given_up(row: Migration, error: str | None, next_try: NextTry) -> dict[str, str]:
     """Return error and hint of the last attempt."""
-    hint = shlex.join(["hostler", "server", "migrate", "--dry-run", "--", row.instance_name])
+    size = ["resize", "--flavor", row.new_flavor["name"]] if row.new_flavor else ["migrate"]
+    hint = shlex.join(["hostler", "server", *size, "--dry-run", "--", row.instance_name])
     return {"error": "; ".join(filter(None, (error, next_try.why_none))), "hint": hint}
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from hostler.errors import HostlerError, HostUnavailable, InstanceInvalidState, MigrationInProgress
 from hostler.flows import shape_of
+from hostler.jobboard import refusals
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import load_flow
 from hostler.jobboard.posting import put_on_board, write_flow
@@ -58,7 +59,8 @@ def revert(
         ran = facts["was_running"] or instance.power_state != PowerState.SHUTDOWN
         if ran and not drop_writes:
             raise writes_would_be_lost(MigrationFacts.of(migration))
-        instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_reverting")
+        with refusals.if_lost(instance, "revert", "resized"):
+            instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_reverting")
         said = f"revert asked for by {requested_by}: {reason}"
         fence.add_event(session, migration.uuid, instance.host, "revert", said)
     put_on_board(database, board, migration)

@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from hostler.objects import Flavor
-from hostler.records import flavors, hosts, quotas
+from hostler.records import flavors, quotas
 from hostler.records.hosts import Amounts
 from hostler.records.models import Instance, Migration
 from hostler.records.quotas import Usage
+from hostler.scheduling import Request
 
 
-def write_flavors(session: Session, migration: Migration, instance: Instance, name: str) -> None:
-    """Write down what the server has and what it is to have; a flavor that it cannot have is refused."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a server has, and what it is to have."""
+
+    old: Flavor
+    new: Flavor
+
+    def put_down(self, migration: Migration) -> None:
+        """Write both into a new migration's record."""
+        migration.old_flavor, migration.new_flavor = self.old.to_dict(), self.new.to_dict()
+
+
+def wanted(session: Session, instance: Instance, name: str) -> Wanted:
+    """Return what the server has and what it is to have; a flavor that it cannot have is refused."""
     old, new = flavors.of_server(session, instance), flavors.facts(flavors.find(session, name))
     flavors.refuse_unfit(instance.name, old, new)
-    migration.old_flavor, migration.new_flavor = old.to_dict(), new.to_dict()
+    return Wanted(old, new)
 
 
-def check_room(session: Session, migration: Migration, instance: Instance) -> None:
-    """Refuse what the destination has not left, as far as the records know; its own checks know the disks."""
-    new = Flavor.from_dict(migration.new_flavor or {})
-    held = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
+def request(
+    session: Session,
+    instance: Instance,
+    new: Flavor,
+    *,
+    same_host: bool,
+    excluded: Mapping[str, str] | None = None,
+) -> Request:
+    """Return what a host is wanted for, as far as the records know; its own checks know the disks."""
     need = Amounts(new.vcpus, new.memory_mb, instance.disk_bytes)
-    if migration.source_compute == migration.dest_compute:
-        need = need.beyond(held)
-    hosts.check_room(session, hosts.get(session, migration.dest_compute), need)
+    return Request.of(
+        session, instance, need, same_host=same_host, flavor=new.name or new.id, excluded=excluded
+    )
 
 
-def arguments(session: Session, migration: Migration, instance: Instance) -> dict[str, Any]:
+def arguments(session: Session, wanted: Wanted, instance: Instance) -> dict[str, Any]:
     """Return what the flow is given: what the server's project will use more, if it may.
 
     Of the disks only what the flavors say; what the images come to is counted when the server's record has it.
     """
-    old, new = Flavor.from_dict(migration.old_flavor or {}), Flavor.from_dict(migration.new_flavor or {})
+    old, new = wanted.old, wanted.new
     disk_gb = sum(
         after - before
         for before, after in ((old.root_gb, new.root_gb), (old.ephemeral_gb, new.ephemeral_gb))

@@ -6,8 +6,11 @@ back to a board as any lost job does: should that fail, the reconciler sees to i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import KazooTimeoutError
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from taskflow import states
@@ -24,6 +27,8 @@ from hostler.records import fence, moves
 from hostler.records.database import Database
 from hostler.records.models import AtomRow, Migration
 from hostler.tasks.base import MigrationFacts
+
+LOG = logging.getLogger(__name__)
 
 #: Changes the steps of a parked flow; returns what the history says.
 Change = Callable[[Session, Migration, StoredFlow], str]
@@ -42,7 +47,8 @@ class StepNotSkippable(Refused):
 def cancel(database: Database, board: Board, name: str, *, who: str, reason: str) -> str:
     """Wish a migration undone; return its uuid. Behind the hand-over there is no way back: refused.
 
-    The wish and the hand-over exclude each other: each is a compare-and-swap that requires the other not to be. Of a
+    The wish and the hand-over exclude each other: each is a compare-and-swap that requires the other not to be. A
+    ZooKeeper that is away then only delays it: the reconciler of each host puts up what is on record. Of a
     migration that went on with another host the attempt that is under way is meant.
     """
     with database.transaction() as session:
@@ -66,7 +72,14 @@ def cancel(database: Database, board: Board, name: str, *, who: str, reason: str
                 row, "cancel", "a migration that is under way", f"hostler migration show {row.uuid}"
             )
         fence.add_event(session, row.uuid, "", "cancel", f"{who}: {reason}")
-    board.wish(row.uuid)
+    try:
+        board.wish(row.uuid)
+    except (KazooException, KazooTimeoutError) as error:
+        LOG.warning(
+            "the wish is on record and will be heeded, but ZooKeeper does not answer (%s): a copy that is under way"
+            " stops when a worker sees it, within a minute after ZooKeeper is back",
+            str(error) or type(error).__name__,
+        )
     return row.uuid
 
 

@@ -19,13 +19,9 @@ from oslo_config import cfg
 from hostler.drivers.images.state import private_directory
 from hostler.drivers.processes import Process
 from hostler.errors import (
-    Fenced,
-    Interrupted,
     ReceiverUnavailable,
     Refused,
     ServerUnreachable,
-    SessionLost,
-    Unreachable,
 )
 from hostler.jobboard import debts, lock, postman, reboot
 from hostler.jobboard.adoption import Adoption
@@ -34,6 +30,7 @@ from hostler.jobboard.confirm_window import ConfirmWindow
 from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End, MigrationLeg
+from hostler.jobboard.legs import BACK_OFF_S, Legs
 from hostler.jobboard.presence import Presence
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.report import HostReport
@@ -48,8 +45,6 @@ from hostler.tasks.domain import MIGRATIONS
 
 LOG = logging.getLogger(__name__)
 
-#: Pauses before a job is tried again after the database or libvirt was away, in seconds.
-BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 #: How often a worker that was told to end looks whether ZooKeeper answers.
 LEAVE_S = 1.0
 
@@ -65,16 +60,21 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._legs: dict[str, Tether] = {}
-        self._legs_lock = threading.Lock()
-        self._back_off: dict[str, tuple[int, float]] = {}
         self._reconnected = threading.Event()
         self._board: Board
+        self._legs: Legs
         self._presence: Presence
         self._surgery: Surgery
         self._report: HostReport
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
         self._scheduler = Scheduler.from_conf(conf)
+        self._timeouts = Timeouts(
+            shutdown_s=conf.shutdown_timeout,
+            shutdown_retry_s=conf.shutdown_retry_interval,
+            guest_start_s=conf.guest_start_timeout,
+            copy_s=conf.images.timeout,
+            max_attempts=conf.max_attempts,
+        )
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -83,9 +83,10 @@ class Worker:
         with ExitStack() as stack:
             client = connect(self.conf)
             stack.callback(disconnect, client)
+            self._board = Board(client, self.conf.zookeeper.root)
+            self._legs = Legs(self.conf, self.host, self._board, self._leg, self._wake)
             stack.enter_context(self._not_kept_by(client))
             client.add_listener(self._session_changed)
-            self._board = Board(client, self.conf.zookeeper.root)
             self._board.ensure(self.host)
             self._surgery = Surgery(
                 self._board, self.database, self.drivers, self.host, self.conf.state_path, self.conf.run_path
@@ -100,15 +101,20 @@ class Worker:
             self._prepare_host()
             self._presence.announce(self._stopping)
             stack.enter_context(postman.at_work(self.conf, self.database, self.drivers.notifications))
+            stack.enter_context(self._confirm_window().at_work(self.conf.zookeeper.reconcile_interval))
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
             stack.callback(pool.shutdown)
             LOG.info("worker of %s is ready: %s", self.host, self._board.path("boards", self.host))
             try:
                 self._work(pool)
             finally:
-                self._end_legs()
+                self._legs.end(self.conf.graceful_shutdown_timeout)
                 self._presence.withdraw()
         LOG.info("worker of %s has ended", self.host)
+
+    def _confirm_window(self) -> ConfirmWindow:
+        hypervisor, window_s = self.drivers.hypervisor, self.conf.resize_confirm_window
+        return ConfirmWindow(self.database, self._board, hypervisor, self.host, window_s)
 
     def stop(self) -> None:
         """Ask :meth:`run` to end: steps under way may finish, up to *graceful_shutdown_timeout*."""
@@ -170,13 +176,6 @@ class Worker:
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         reconciler = Reconciler(self.database, self._board, self.conf.zookeeper.posting_timeout)
-        window = ConfirmWindow(
-            self.database,
-            self._board,
-            self.drivers.hypervisor,
-            self.host,
-            self.conf.resize_confirm_window,
-        )
         reconcile_due = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
@@ -185,14 +184,7 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    duties = (
-                        self._pay_debts,
-                        reconciler.run,
-                        self._adoption.run,
-                        self._report.renew,
-                        window.run,
-                    )
-                    for duty in duties:
+                    for duty in (self._pay_debts, reconciler.run, self._adoption.run, self._report.renew):
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
@@ -210,9 +202,7 @@ class Worker:
         soonest = self._presence.look(watch=self._look_again)
         self._attempt(lambda: take_over(self.database, self._board, self.host, self._presence.dead()))
         wishes = self._board.wishes(watch=self._look_again)
-        with self._legs_lock:
-            for migration in self._legs.keys() & set(wishes):
-                self._legs[migration].cancel()
+        self._legs.cancel(wishes)
         return pause if soonest is None else min(pause, soonest)
 
     @staticmethod
@@ -228,7 +218,7 @@ class Worker:
     def _pay_debts(self) -> set[str]:
         """Undo what this host owes from a time when it was away; return the migrations whose undo it still owes."""
         payer = debts.Payer(
-            self.database, self.host, self.drivers, self._timeouts(), self.conf.state_path, self.conf.run_path
+            self.database, self.host, self.drivers, self._timeouts, self.conf.state_path, self.conf.run_path
         )
         return payer.pay()
 
@@ -237,11 +227,9 @@ class Worker:
         pause = float(self.conf.zookeeper.relist_interval)
         owed: set[str] | None = None  #: servers of which an undo is owed; asked for when there is a job
         for migration in self._board.jobs(self.host, watch=self._look_again):
-            with self._legs_lock:
-                if migration in self._legs or len(self._legs) >= self.conf.max_concurrent_migrations:
-                    continue
-            _, due = self._back_off.get(migration, (0, 0.0))
-            if (left := due - time.monotonic()) > 0:
+            if not self._legs.has_room_for(migration):
+                continue
+            if (left := self._legs.paused_s(migration)) > 0:
                 pause = min(pause, left)
                 continue
             if self._board.locked(self.host, migration, watch=self._look_again):
@@ -252,10 +240,7 @@ class Worker:
             ):
                 pause = min(pause, BACK_OFF_S[-1])
                 continue
-            tether = Tether()
-            with self._legs_lock:
-                self._legs[migration] = tether
-            pool.submit(self._run_leg, migration, tether)
+            self._legs.begin(pool, migration)
         return pause
 
     def _servers_owed(self) -> set[str]:
@@ -265,48 +250,13 @@ class Worker:
             rows = (session.get(Migration, migration) for migration in owing)
             return {row.instance_uuid for row in rows if row is not None}
 
-    def _look_again(self, _event: Any) -> None:
-        self._wake.set()
-
-    # -- one leg ------------------------------------------------------------------------------------------
-
-    def _run_leg(self, migration: str, tether: Tether) -> None:
-        claim: Claim | None = None
-        try:
-            claim = self._board.claim(self.host, migration)
-            if claim is None:
-                self._ignore_unreadable(migration)
-                return
-            with lock.held(self.conf.run_path, f"instance-{claim.posting.instance}") as held:
-                end = self._leg(claim, tether, held)
-            LOG.debug("migration %s: leg ended: %s", migration, end.value)
-            self._back_off.pop(migration, None)
-        except (Unreachable, ServerUnreachable) as error:
-            self._try_later(migration, claim, str(error))
-        except (Fenced, SessionLost) as error:
-            LOG.warning("migration %s: this worker lost it: %s", migration, error)
-        except Interrupted as error:
-            self._give_back(claim, str(error), counts=False)
-        except lock.LockHeld as error:
-            self._try_later(migration, claim, str(error))
-        except KazooException as error:
-            reason = str(error) or type(error).__name__
-            self._try_later(migration, claim, f"ZooKeeper does not answer: {reason}")
-        except Exception as error:
-            LOG.exception("migration %s: the leg failed", migration)
-            self._try_later(migration, claim, str(error) or type(error).__name__, counts=True)
-        finally:
-            with self._legs_lock:
-                self._legs.pop(migration, None)
-            self._wake.set()
-
     def _leg(self, claim: Claim, tether: Tether, held: int) -> End:
         leg = MigrationLeg(
             claim,
             self._board,
             self.database,
             self.drivers,
-            self._timeouts(),
+            self._timeouts,
             self.conf.state_path,
             tether,
             self._presence.is_dead,
@@ -315,48 +265,14 @@ class Worker:
         )
         return leg.run()
 
-    def _timeouts(self) -> Timeouts:
-        return Timeouts(
-            shutdown_s=self.conf.shutdown_timeout,
-            shutdown_retry_s=self.conf.shutdown_retry_interval,
-            guest_start_s=self.conf.guest_start_timeout,
-            copy_s=self.conf.images.timeout,
-            max_attempts=self.conf.max_attempts,
-        )
-
-    def _try_later(self, migration: str, claim: Claim | None, reason: str, *, counts: bool = False) -> None:
-        times, _ = self._back_off.get(migration, (0, 0.0))
-        pause = BACK_OFF_S[min(times, len(BACK_OFF_S) - 1)]
-        self._back_off[migration] = (times + 1, time.monotonic() + pause)
-        LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
-        self._give_back(claim, reason, counts=counts)
-
-    def _ignore_unreadable(self, migration: str) -> None:
-        """Look at a job that this version cannot read now and then, not all the time."""
-        if migration in self._board.jobs(self.host) and self._board.posting(self.host, migration) is None:
-            self._try_later(migration, None, "its job was not written by this version of hostler")
-
-    def _give_back(self, claim: Claim | None, reason: str, *, counts: bool) -> None:
-        if claim is None:
-            return
-        LOG.info("migration %s is given back: %s", claim.posting.migration, reason)
-        try:
-            self._board.abandon(claim, counts=counts)
-        except (KazooException, Fenced) as error:
-            LOG.warning("migration %s could not be given back: %s", claim.posting.migration, error)
+    def _look_again(self, _event: Any) -> None:
+        self._wake.set()
 
     # -- the session --------------------------------------------------------------------------------------
 
     def _session_changed(self, state: str) -> None:
         """Called from kazoo's thread: it must not wait."""
-        actions: dict[str, Callable[[Tether], None]] = {
-            KazooState.SUSPENDED: Tether.suspend,
-            KazooState.CONNECTED: Tether.resume,
-            KazooState.LOST: Tether.lose,
-        }
-        with self._legs_lock:
-            for tether in self._legs.values():
-                actions[state](tether)
+        self._legs.session_changed(state)
         if state == KazooState.CONNECTED:
             self._reconnected.set()
             self._wake.set()
@@ -370,20 +286,6 @@ class Worker:
         except KazooException:
             self._reconnected.set()
             raise
-
-    def _end_legs(self) -> None:
-        """Let the steps under way finish, as long as that may take; then interrupt them."""
-        with self._legs_lock:
-            tethers = list(self._legs.values())
-        for tether in tethers:
-            tether.end()
-        deadline = time.monotonic() + self.conf.graceful_shutdown_timeout
-        while self._legs and (left := deadline - time.monotonic()) > 0:
-            self._wake.clear()
-            if self._legs:
-                self._wake.wait(left)
-        for tether in tethers:
-            tether.end(now=True)
 
 
 def run(conf: cfg.ConfigOpts) -> int:

@@ -217,6 +217,16 @@ class Claim(Base):
     disk_bytes: Mapped[int]
 
 
+class HeldPlacement(Base):
+    """CPUs and NUMA nodes of a host that a migration's server has there, or may come to have again."""
+
+    __tablename__ = "placements"
+
+    migration_uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    host: Mapped[str] = mapped_column(primary_key=True)
+    placement: Mapped[dict[str, Any]]  #: :class:`hostler.objects.Placement`
+
+
 class Project(Base):
     """Whoever servers belong to, once a quota or a reservation was made for it."""
 

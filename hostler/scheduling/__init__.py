@@ -8,6 +8,7 @@ migration, and where it refuses the next one is tried. They are plug-ins: entry 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +33,8 @@ class Request:
     requirements: Requirements = field(default_factory=Requirements)
     membership: Membership | None = None  #: the server's group
     same_host: bool = False  #: its own host will do, too
+    held: Amounts = field(default_factory=lambda: Amounts(0, 0, 0))  #: what it has of its own host now
+    flavor: str | None = None  #: at a resize: the name of what it is to have
     excluded: Mapping[str, str] = field(
         default_factory=dict
     )  #: hosts that were tried before, and why not again
@@ -44,19 +47,34 @@ class Request:
         need: Amounts | None = None,
         *,
         same_host: bool = False,
+        flavor: str | None = None,
         excluded: Mapping[str, str] | None = None,
     ) -> Request:
         """Return the request for a server as the records have it; *need*: what it takes then, unless as much as now."""
+        held = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
         return cls(
             server=instance.name,
             uuid=instance.uuid,
             source=instance.host,
-            need=need or Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes),
+            need=need or held,
+            held=held,
+            flavor=flavor,
             requirements=Requirements.from_dict(instance.requirements or {}),
             membership=groups.membership(session, instance.uuid),
             same_host=same_host,
             excluded=excluded or {},
         )
+
+    def need_on(self, host: str) -> Amounts:
+        """Return what *host* must have left: its own one has given the server what it has now."""
+        return self.need.beyond(self.held) if host == self.source else self.need
+
+    @property
+    def dry_run(self) -> str:
+        """What to type to see of each host why not."""
+        size = [] if self.flavor is None else ["--flavor", self.flavor]
+        words = ["resize" if size else "migrate", *size, "--dry-run", "--", self.server]
+        return shlex.join(["hostler", "server", *words])
 
 
 @dataclass(frozen=True)

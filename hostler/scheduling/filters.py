@@ -27,7 +27,7 @@ def capacity(host: HostState, request: Request) -> str | None:
     """It has enough CPUs, memory and disk left."""
     found = [
         f"it has not enough {short.resource}: {short.need} {short.unit} needed, {short.free} {short.unit} free"
-        for short in hosts.shortages(request.need, host.free)
+        for short in hosts.shortages(request.need_on(host.name), host.free)
     ]
     return "; ".join(found) or None
 

@@ -47,11 +47,17 @@ class Scheduler:
     """Finds the best host. *filters* by their names, in the order in which they are asked."""
 
     def __init__(
-        self, filters: dict[str, Filter], weighings: Iterable[Weighing], max_attempts: int = 3
+        self,
+        filters: dict[str, Filter],
+        weighings: Iterable[Weighing],
+        max_attempts: int = 3,
+        *,
+        resizes_in_place: bool = True,
     ) -> None:
         self._filters = filters
         self._weighings = list(weighings)
         self.max_attempts = max_attempts
+        self.resizes_in_place = resizes_in_place  #: a server that is resized may stay on its host
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Scheduler:
@@ -62,7 +68,12 @@ class Scheduler:
             for name in conf.scheduler.filters
         }
         weighings = [_weighing(name, text) for name, text in conf.scheduler.weighers.items()]
-        return cls(filters, weighings, conf.scheduler.max_attempts)
+        return cls(
+            filters,
+            weighings,
+            conf.scheduler.max_attempts,
+            resizes_in_place=conf.allow_resize_to_same_host,
+        )
 
     def candidates(self, session: Session, request: Request, alive: Container[str]) -> list[Candidate]:
         """Return what is found of every host: the best first, then those that cannot have it, by name."""
@@ -81,7 +92,7 @@ class Scheduler:
         found = self.candidates(session, request, alive)
         fit = [one.host for one in found if one.reason is None]
         if not fit:
-            raise NoValidHost(server=request.server, reasons=reasons(found))
+            raise NoValidHost(server=request.server, reasons=reasons(found), hint=request.dry_run)
         return fit
 
     def _reason(self, host: HostState, request: Request) -> str | None:

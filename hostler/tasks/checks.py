@@ -7,9 +7,15 @@ import shlex
 from typing import Any
 
 from hostler.drivers.hypervisor import Hypervisor
-from hostler.errors import HostlerError, InstanceNotFound, MigrationPreCheckError, WritesWouldBeLost
+from hostler.errors import (
+    CPUPinningInvalid,
+    HostlerError,
+    InstanceNotFound,
+    MigrationPreCheckError,
+    WritesWouldBeLost,
+)
 from hostler.objects import DiskChange, Domain, Inventory, PowerState, Unit, UnitKind
-from hostler.records import groups, hosts, instances, moves
+from hostler.records import groups, hosts, instances, moves, placements
 from hostler.records.hosts import Amounts
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, MigrationFacts
 from hostler.tasks.domain import pinned
@@ -189,9 +195,21 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
         same_host=migration.same_host,
     )
     problems += drivers.ports.destination_problems(inventory.domain.ports)
+    problems += _placement_problems(leg, inventory.domain)
     for volume in inventory.domain.volumes:
         problems += drivers.volumes.destination_problems(volume)
     return problems
+
+
+def _placement_problems(leg: Leg, domain: Domain) -> list[str]:
+    """Return, as a sentence, why the CPUs and NUMA nodes that the server is pinned to are not to be had here."""
+    with leg.records.reading() as session:
+        others = placements.of_others(session, leg.host, leg.migration.uuid)
+    try:
+        leg.drivers.hypervisor.place(domain, others)
+    except CPUPinningInvalid as error:
+        return [str(error.reason)]
+    return []
 
 
 def _names_taken(leg: Leg, domain: Domain) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from hostler.drivers.claims import Places
 from hostler.objects import Inventory
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.checks import need_there
+from hostler.tasks.sizes import as_resized
 
 
 class ClaimResources(HostTask):
-    """Hold CPUs, memory and disk of the destination for the server.
+    """Hold CPUs, memory and disk of the destination for the server, and choose the CPUs that it is pinned to.
 
     Reverts by: letting go of them there and then.
     """
@@ -22,12 +24,23 @@ class ClaimResources(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Hold them; a host that has not enough left is a refusal."""
-        need = need_there(leg, Inventory.from_dict(inventory))
-        leg.drivers.claims.claim(leg.records, leg.migration.dest, need)
+        found = Inventory.from_dict(inventory)
+        leg.drivers.claims.claim(leg.records, leg.migration.dest, need_there(leg, found), _places(leg, found))
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """Let go; nothing if nothing is held."""
         leg.drivers.claims.drop(leg.records, leg.migration.dest)
+
+
+def _places(leg: Leg, inventory: Inventory) -> Places | None:
+    """Return how CPUs and NUMA nodes are chosen; None for a server that names none."""
+    hypervisor = leg.drivers.hypervisor
+    domain = as_resized(hypervisor, inventory, leg.migration.new_flavor).domain
+    if hypervisor.place(domain) is None:
+        return None
+    left = hypervisor.held(inventory.domain.xml)
+    there = {} if left is None else {leg.migration.source: left}
+    return Places(lambda others: hypervisor.place(domain, others), there)
 
 
 class DropSourceClaim(HostTask):

@@ -239,8 +239,10 @@ def _snapshots(leg: Leg, inventory: dict[str, Any]) -> list[Snapshot]:
 
 
 def _definition(leg: Leg, inventory: dict[str, Any]) -> str:
-    """Return the source's definition with its new size, as this host names its networks, with our mark."""
+    """Return the source's definition with its new size, with this host's networks and CPUs, with our mark."""
     hypervisor = leg.drivers.hypervisor
     domain = as_resized(hypervisor, Inventory.from_dict(inventory), leg.migration.new_flavor).domain
-    mapping = networks_of(leg, domain.ports)
-    return hypervisor.mark(hypervisor.relocate(domain.xml, mapping), leg.migration.uuid)
+    xml = hypervisor.relocate(domain.xml, networks_of(leg, domain.ports))
+    if placement := leg.drivers.claims.placement(leg.records, leg.host):
+        xml = hypervisor.pin(xml, placement)
+    return hypervisor.mark(xml, leg.migration.uuid)

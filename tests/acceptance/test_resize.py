@@ -28,6 +28,8 @@ SWAP_UUID = "5a5a5a5a-1111-4222-8333-444444444444"
 DATA = Disk(kind="sparse", format="raw", size_mib=64, data_mib=48)
 SWAP = Disk(kind="swap", format="raw", size_mib=8, suffix="swap", swap_uuid=SWAP_UUID)
 EPHEMERAL = Disk(kind="empty", suffix="local")
+#: Wait, and say each step.
+PLAIN = ("--wait", "--format", "plain")
 GIB = 1 << 30
 SECTORS = GIB // 512
 #: What the guest says of itself with the flavor ``larger``.
@@ -45,7 +47,7 @@ def larger(kvm1: Host) -> str:
 
 def resizing(host: Host, guest: Guest, flavor: str, *to: str) -> Asked:
     """Ask for a resize, to look at while it is under way."""
-    words = ("--flavor", flavor, *to, "--wait", "--format", "plain")
+    words = ("--flavor", flavor, *to, *PLAIN)
     return Asked(host, "server", "resize", guest.name, *words)
 
 
@@ -68,7 +70,7 @@ def test_servers_come_up_with_their_new_size(kvm1: Host, kvm2: Host, larger: str
     data = data_digest(kvm1, moved.disk_path(2)), data_digest(kvm1, stayed.disk_path(1))
     inode = kvm1.path(stayed.disk_path()).stat().st_ino
 
-    asked = [resizing(kvm1, moved, larger, "--to", "kvm2"), resizing(kvm1, stayed, larger)]
+    asked = [resizing(kvm1, moved, larger, "--to", "kvm2"), resizing(kvm1, stayed, larger, "--to", "kvm1")]
     assert [one.end().code for one in asked] == [0, 0], [one.text for one in asked]
 
     there, here = says(kvm2, moved, 1), says(kvm1, stayed, 2)
@@ -110,7 +112,7 @@ def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: st
     data = [data_digest(kvm1, guest.disk_path(1)) for guest in (moved, stayed)]
     kvm1.slow_link(BEGIN_RATE)
 
-    asked = [resizing(kvm2, moved, larger, "--to", "kvm2"), resizing(kvm2, stayed, larger)]
+    asked = [resizing(kvm2, moved, larger, "--to", "kvm2"), resizing(kvm2, stayed, larger, "--to", "kvm1")]
     asked[1].says("OpenReceiver done")
     kvm1.kill_worker()
     kvm1.start_worker()
@@ -136,3 +138,63 @@ def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: st
     assert [one.end().code for one in confirming] == [0, 0], [one.text for one in confirming]
     assert left_of(kvm1, moved) == []
     assert not [path for path in left_of(kvm1, stayed) if "_resize" in path]
+
+
+def used_cores(host: Host, project: str) -> int:
+    """What the project's servers and migrations have of its vCPUs, by what an operator is shown."""
+    rows = {row["Resource"]: row for row in told(host, "quota", "show", project)}
+    return int(rows["cores"]["Used"]) + int(rows["cores"]["Reserved"])
+
+
+def test_what_was_resized_goes_back_whichever_worker_dies(kvm1: Host, kvm2: Host, larger: str) -> None:
+    # deaf to the power button, one takes seconds to stop: time enough to kill who stops it
+    moved = Guest("back-from-there", disks=(Disk(), DATA, SWAP), ignore_acpi=True)
+    stayed = Guest("back-to-itself", disks=(Disk(format="raw"), DATA, SWAP))
+    for guest in (moved, stayed):
+        guest.create(kvm1).start(kvm1, wait=False)
+    for guest in (moved, stayed):
+        guest.wait_for_boot(kvm1)
+    wait_known(kvm1, moved, stayed)
+    for guest in (moved, stayed):
+        assert hostler(kvm1, "server", "set", "--project", "shop", guest.name).code == 0
+    assert hostler(kvm1, "quota", "set", "shop", "--cores", "3").code == 0
+    data = [data_digest(kvm1, guest.disk_path(1)) for guest in (moved, stayed)]
+
+    assert resizing(kvm1, moved, larger, "--to", "kvm2").end().code == 0
+    assert used_cores(kvm2, "shop") == 3
+    refused = hostler(kvm2, "server", "resize", stayed.name, "--flavor", larger, "--to", "kvm1")
+    assert (refused.code, refused.hint) == (3, "try: hostler quota show shop")
+    assert used_cores(kvm2, "shop") == 3
+    assert hostler(kvm1, "quota", "set", "shop", "--cores", "4").code == 0
+    assert resizing(kvm2, stayed, larger, "--to", "kvm1").end().code == 0
+    assert used_cores(kvm2, "shop") == 4
+    assert says(kvm2, moved, 1)["CPUS"] == says(kvm1, stayed, 2)["CPUS"] == "2"
+
+    back = [
+        Asked(host, "server", "revert", guest.name, "--reason", "too large", "--drop-writes", *PLAIN)
+        for host, guest in ((kvm1, moved), (kvm2, stayed))
+    ]
+    back[0].says("StopGuest running")
+    kvm2.kill_worker()
+    kvm2.start_worker()
+    back[0].says("HandBack done")
+    kvm1.kill_worker()
+    kvm1.start_worker()
+    assert [one.end().code for one in back] == [0, 0], [one.text for one in back]
+
+    for number, boot, guest in ((0, 2, moved), (1, 3, stayed)):
+        said = says(kvm1, guest, boot)
+        assert (said["CPUS"], said["SWAP"], said["SWAP_KIB"]) == ("1", SWAP_UUID, str(8 * 1024 - 4))
+        # what it wrote after the hand-over is gone
+        assert said["BOOTS"] == "2"
+        assert data_digest(kvm1, guest.disk_path(1)) == data[number]
+    wait_ready(kvm1, kvm2)
+    assert left_of(kvm2, moved) == []
+    assert not [path for path in left_of(kvm1, stayed) if "_resize" in path or "part" in path]
+    assert used_cores(kvm2, "shop") == 2
+
+    # once more, to stay: nothing of the way back was in the way
+    assert resizing(kvm1, moved, larger, "--to", "kvm2").end().code == 0
+    assert LARGER.items() <= says(kvm2, moved, 1).items()
+    assert confirm(kvm1, moved.name).code == 0
+    assert used_cores(kvm2, "shop") == 3

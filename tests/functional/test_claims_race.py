@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from hostler.drivers.claims import Places
 from hostler.drivers.claims.records import RecordsClaims
 from hostler.errors import ComputeResourcesUnavailable, GroupAffinityViolation
+from hostler.objects import Placement
 from hostler.records import groups, hosts, instances
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
@@ -100,6 +102,24 @@ def test_hand_overs_meanwhile_are_never_lost_from_the_count(any_url: str, any_da
     won = race(any_url, [*landing, *rivals], act)
     assert won == [True] * 8 + [False] * 8
     assert used(any_database) == Amounts(8, 8 << 10, 80 << 30)
+
+
+def test_no_two_get_the_same_cpu(any_url: str, any_database: Database) -> None:
+    with any_database.transaction() as session:
+        make_host(session, "kvm1")
+        make_host(session, "kvm2")
+    legs = [make_leg(any_database) for _ in range(8)]
+
+    def choose(others: Mapping[str, Placement]) -> Placement:
+        taken = {cpu for other in others.values() for cpu in other.cpus}
+        return Placement([min(set(range(8)) - taken)])
+
+    def act(leg: FencedRecords) -> None:
+        RecordsClaims().claim(leg, "kvm2", PLACE, Places(choose, {"kvm1": Placement([0])}))
+
+    assert all(race(any_url, legs, act))
+    found = [RecordsClaims().placement(leg, "kvm2") for leg in legs]
+    assert sorted(cpu for one in found if one is not None for cpu in one.cpus) == list(range(8))
 
 
 def in_group(database: Database, policy: str, *hosts_of: str) -> list[str]:

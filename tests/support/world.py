@@ -42,6 +42,7 @@ from hostler.records.models import (
     Binding,
     Claim,
     Debt,
+    HeldPlacement,
     Instance,
     JournalEntry,
     Migration,
@@ -271,7 +272,7 @@ class World:
         """Return all that a migration could change, but for the history."""
         state: dict[str, Any] = {name: self.look_at(name) for name in self.hosts}
         with self.database.reading() as session:
-            for model in (Claim, Reservation, Binding, Receiver, JournalEntry, Debt):
+            for model in (Claim, HeldPlacement, Reservation, Binding, Receiver, JournalEntry, Debt):
                 state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
             instances = session.scalars(select(Instance))
             state["instances"] = {

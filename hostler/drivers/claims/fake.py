@@ -5,7 +5,9 @@ from __future__ import annotations
 from oslo_config import cfg
 from sqlalchemy.orm import Session
 
+from hostler.drivers.claims import Places
 from hostler.drivers.failures import Failures
+from hostler.objects import Placement
 from hostler.records.fence import FencedRecords
 from hostler.records.hosts import Amounts
 
@@ -16,16 +18,27 @@ class FakeClaims(Failures):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[tuple[str, str], Amounts] = {}  #: by migration and host
+        self.places: dict[tuple[str, str], Placement] = {}  #: by migration and host
 
-    def claim(self, records: FencedRecords, host: str, need: Amounts) -> None:
-        """Hold *need*."""
+    def claim(self, records: FencedRecords, host: str, need: Amounts, places: Places | None = None) -> None:
+        """Hold *need*, and *places*."""
         self._meet("claim")
+        if places is not None:
+            mine = (records.migration, host)
+            others = {key[0]: one for key, one in self.places.items() if key != mine and key[1] == host}
+            if (chosen := places.choose(others)) is not None:
+                self.places[mine] = chosen
         self.held[records.migration, host] = need
+
+    def placement(self, records: FencedRecords, host: str) -> Placement | None:
+        """Return what is held there."""
+        return self.places.get((records.migration, host))
 
     def drop(self, records: FencedRecords, host: str) -> None:
         """Let go of it."""
         self._meet("drop")
         self.held.pop((records.migration, host), None)
+        self.places = {key: one for key, one in self.places.items() if key[0] != records.migration}
 
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead."""

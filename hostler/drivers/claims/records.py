@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+
 from oslo_config import cfg
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from hostler.records import groups, hosts, moves
+from hostler.drivers.claims import Places
+from hostler.objects import Placement
+from hostler.records import groups, hosts, moves, placements
 from hostler.records.fence import FencedRecords
 from hostler.records.hosts import Amounts
 from hostler.records.models import Claim, Host
+
+
+class _Overtaken(Exception):
+    """Somebody else's claim came between looking at a host and locking it: look again."""
 
 
 class RecordsClaims:
@@ -20,23 +29,48 @@ class RecordsClaims:
     generation afterwards would lose a race for each rival and have to try again.
     """
 
-    def claim(self, records: FencedRecords, host: str, need: Amounts) -> None:
+    def claim(self, records: FencedRecords, host: str, need: Amounts, places: Places | None = None) -> None:
         """Hold *need* on *host* if it has that much left, and if the server's group allows it there."""
+        while True:
+            with contextlib.suppress(_Overtaken):
+                return self._claim(records, host, need, places)
+
+    def placement(self, records: FencedRecords, host: str) -> Placement | None:
+        """Return the CPUs and NUMA nodes that the migration holds on *host*."""
+        with records.reading() as session:
+            return placements.of_migration(session, records.migration, host)
+
+    def drop(self, records: FencedRecords, host: str) -> None:
+        """Let go of what the migration holds on *host*, and of CPUs and NUMA nodes wherever it holds any."""
+        with records.transaction() as session:
+            for each in sorted({host, *placements.hosts_of(session, records.migration)}):
+                _raise_generation(session, each)
+            _let_go(session, records.migration, host)
+            placements.let_go(session, records.migration)
+
+    @staticmethod
+    def _claim(records: FencedRecords, host: str, need: Amounts, places: Places | None) -> None:
+        """Try once. CPUs are chosen before anything is locked, since that asks the host.
+
+        What was seen of the host then is good as long as its generation is. A definition that leaves the host with
+        its server has its place in the records before it goes, and one that comes has it until after: both
+        raise the generation.
+        """
+        chosen, seen = _choose(records, host, places)
         with records.transaction() as session:
             held = session.get(Claim, (records.migration, host))
             if held is not None and _amounts(held) == need:
                 return
             # The group is locked before the host, everywhere: of two members that race, the second sees the first.
             groups.check(session, moves.get(session, records.migration).instance_uuid, host, lock=True)
-            _raise_generation(session, host)
+            for each in sorted({host, *(places.left if places is not None else ())}):
+                _raise_generation(session, each)
+            if chosen is not None and hosts.get(session, host).claims_generation != seen + 1:
+                raise _Overtaken
             hosts.check_room(session, hosts.get(session, host), need, except_migration=records.migration)
             _hold(session, records.migration, host, need)
-
-    def drop(self, records: FencedRecords, host: str) -> None:
-        """Let go of what the migration holds on *host*."""
-        with records.transaction() as session:
-            _raise_generation(session, host)
-            _let_go(session, records.migration, host)
+            if places is not None and chosen is not None:
+                placements.hold(session, records.migration, _everywhere(host, chosen, places.left))
 
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead of *from_host*."""
@@ -51,6 +85,23 @@ class RecordsClaims:
 def from_conf(_conf: cfg.ConfigOpts) -> RecordsClaims:
     """Make the driver of the settings."""
     return RecordsClaims()
+
+
+def _choose(records: FencedRecords, host: str, places: Places | None) -> tuple[Placement | None, int]:
+    """Return what is to be had on *host*, and the host's generation when it was looked at."""
+    if places is None:
+        return None, 0
+    with records.reading() as session:
+        generation = hosts.get(session, host).claims_generation
+        others = placements.of_others(session, host, records.migration)
+    return places.choose(others), generation
+
+
+def _everywhere(host: str, chosen: Placement, left: Mapping[str, Placement]) -> dict[str, Placement]:
+    """Return what is held by host; on one host what the server has and what it is to have are one place."""
+    if host in left:
+        return {**left, host: chosen.beside(left[host])}
+    return {**left, host: chosen}
 
 
 def _raise_generation(session: Session, host: str) -> None:

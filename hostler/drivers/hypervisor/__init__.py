@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
+from hostler.objects import (
+    Domain,
+    DomainSummary,
+    GuestKind,
+    HostResources,
+    Placement,
+    PowerState,
+    Snapshot,
+)
 
 #: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the
 #: empty string when events may have been missed: look at every domain again.
@@ -96,11 +104,24 @@ class Hypervisor(Protocol):
     ) -> list[str]:
         """Return, as sentences, why this host could not run *domain*; empty if it can. It only reads.
 
-        Looks at name and UUID, architecture, virtualization type, machine type, CPU, pins, NUMA nodes, huge
-        pages, emulator, firmware, UEFI, TPM, secrets and storage pools. *networks* is what
+        Looks at name and UUID, architecture, virtualization type, machine type, CPU, huge pages,
+        emulator, firmware, UEFI, TPM, secrets and storage pools. *networks* is what
         :class:`~hostler.drivers.ports.Ports` would map; ports have their own check. *same_host*: it is a domain
         of this host, so that it may have its own name and UUID.
         """
+
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
+        """Return the CPUs and NUMA nodes of this host that *domain* is to name; None if it names none. It only reads.
+
+        They are none that another domain of this host has for itself, nor one of *others*: what servers on
+        their way hold, by their UUIDs. :class:`hostler.errors.CPUPinningInvalid` if it does not fit.
+        """
+
+    def pin(self, xml: str, placement: Placement) -> str:
+        """Return *xml* with the CPUs and nodes of *placement*; what it does not speak of stays."""
+
+    def held(self, xml: str) -> Placement | None:
+        """Return what a guest so defined takes of its host for itself; None if nothing."""
 
     def remove_mark(self, uuid: str, migration: str) -> None:
         """Remove *migration*'s mark from the domain, from its definition and from the guest that runs.

@@ -31,7 +31,6 @@ def problems(connection: Any, domain: Domain, same_host: bool = False) -> list[s
         *_files(domain),
         *_secrets(connection, root),
         *_pools(connection, root),
-        *_placement(connection, root),
         # on its own host the guest may hold those that it needs
         *(() if same_host else _huge_pages(connection, domain, root)),
     ]
@@ -80,18 +79,6 @@ def _pools(connection: Any, root: Element) -> Iterator[str]:
             yield f"there is no active storage pool {source.get('pool')!r}"
 
 
-def _placement(connection: Any, root: Element) -> Iterator[str]:
-    """Pins and NUMA nodes name what the host has."""
-    online = {number for number, there in enumerate(connection.getCPUMap()[1]) if there}
-    for element in [*root.findall("vcpu"), *root.findall("cputune/*[@cpuset]")]:
-        if missing := domain_xml.number_set(element.get("cpuset", "")) - online:
-            yield f"the host has no CPU {_listed(missing)}, to which {_pinned(element)} is pinned"
-    nodes = _nodes(connection)
-    for element in root.findall("numatune/*[@nodeset]"):
-        if missing := domain_xml.number_set(element.get("nodeset", "")) - nodes:
-            yield f"the host has no NUMA node {_listed(missing)}, which its numatune names"
-
-
 def _nodes(connection: Any) -> set[int]:
     capabilities = domain_xml.parse(connection.getCapabilities())
     return {int(cell.get("id", "0")) for cell in capabilities.findall("host/topology/cells/cell")}
@@ -113,14 +100,6 @@ def _huge_pages(connection: Any, domain: Domain, root: Element) -> Iterator[str]
     need = (domain.memory_mb << 20) // size
     if there < need:
         yield f"not enough {what}: {need} needed, {there} free"
-
-
-def _pinned(element: Element) -> str:
-    return f"vCPU {element.get('vcpu')}" if element.tag == "vcpupin" else element.tag
-
-
-def _listed(missing: set[int]) -> str:
-    return ", ".join(map(str, sorted(missing)))
 
 
 def _capacity(domain: Domain, capabilities: Element) -> Iterator[str]:

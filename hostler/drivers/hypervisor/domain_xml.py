@@ -64,7 +64,7 @@ def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domai
         persistent=True,
         autostart=False,
         vcpus=_vcpus(root),
-        memory_mb=_memory_mb(root),
+        memory_mb=memory_mb(root),
         machine=kind.get("machine", "") if kind is not None else "",
         arch=kind.get("arch", "") if kind is not None else "",
         virt_type=root.get("type", ""),
@@ -92,7 +92,7 @@ def read_summary(xml: str, power_state: PowerState, persistent: bool) -> DomainS
         name=root.findtext("name", ""),
         power_state=power_state,
         vcpus=_vcpus(root),
-        memory_mb=_memory_mb(root),
+        memory_mb=memory_mb(root),
         persistent=persistent,
         migration=mark_of(root),
         project=project_of(root),
@@ -168,7 +168,8 @@ def _vcpus(root: Element) -> int:
     return int(root.findtext("vcpu", "1").strip())
 
 
-def _memory_mb(root: Element) -> int:
+def memory_mb(root: Element) -> int:
+    """Return the guest's memory, in MiB."""
     memory = root.find("memory")
     if memory is None:
         return 0

@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_size, domain_xml
+from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_xml, pins, placing, topology
+from hostler.drivers.hypervisor.definitions import Definitions
 from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, under
-from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
+from hostler.objects import (
+    Domain,
+    DomainSummary,
+    GuestKind,
+    HostResources,
+    Placement,
+    PowerState,
+    Snapshot,
+)
 
 __all__ = ["FakeGuest", "FakeHypervisor", "Journal", "under"]
 
@@ -19,7 +28,7 @@ __all__ = ["FakeGuest", "FakeHypervisor", "Journal", "under"]
 BootHook = Callable[[Domain], None]
 
 
-class FakeHypervisor:
+class FakeHypervisor(Definitions):
     """:class:`~hostler.drivers.hypervisor.Hypervisor` without any guest.
 
     *root*: a folder under which the files of a domain must exist when it starts; None looks at none.
@@ -52,6 +61,7 @@ class FakeHypervisor:
         self.total = HostResources(
             vcpus=64, memory_mb=262_144, local_disk_bytes=10 * 2**40, hypervisor_version="7.2.0"
         )
+        self.topology = topology.uniform(self.total.vcpus, self.total.memory_mb)
         self.powered = True
         self.guests: dict[str, FakeGuest] = {}
         self._failures: dict[str, list[BaseException]] = {}
@@ -170,6 +180,13 @@ class FakeHypervisor:
             found.append(f"machine {domain.machine} ({domain.arch}, {domain.virt_type}) cannot run")
         return found
 
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
+        """Return the CPUs and NUMA nodes of *topology* that *domain* is to name."""
+        self._enter("place", domain.uuid)
+        there = {uuid: [guest.xml] for uuid, guest in self.guests.items()}
+        taken = pins.all_held(there, others or {}, but=domain.uuid)
+        return placing.place(domain.xml, self.topology, taken, host=self.host, server=domain.name)
+
     # -- power ----------------------------------------------------------------------------------------------
 
     def start(self, uuid: str) -> None:
@@ -284,18 +301,6 @@ class FakeHypervisor:
             if found not in (None, migration):
                 raise self._foreign(f"domain {uuid}")
             guest.xml = domain_edit.mark(guest.xml, None)
-
-    def mark(self, xml: str, migration: str | None) -> str:
-        """Return *xml* with our mark set to *migration*, or without it for None."""
-        return domain_edit.mark(xml, migration)
-
-    def relocate(self, xml: str, ports: dict[str, str]) -> str:
-        """Return *xml* with each interface plugged where *ports* says."""
-        return domain_edit.relocate(xml, ports)
-
-    def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
-        """Return *xml* with that size; the rules are in :mod:`.domain_size`."""
-        return domain_size.resize(xml, vcpus, memory_mb)
 
     def listen(self, listener: DomainListener) -> None:
         """Call *listener* after each change, from the thread that made it, and with ``""`` at once."""

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,32 @@ from hostler import errors
 from hostler.drivers.hypervisor import (
     DomainListener,
     destination,
-    domain_edit,
-    domain_size,
     domain_xml,
     guest_kinds,
+    pins,
+    placing,
     processes,
     runtime,
+    topology,
 )
 from hostler.drivers.hypervisor.connection import Connection
+from hostler.drivers.hypervisor.definitions import Definitions
 from hostler.drivers.hypervisor.power_button import Presses
-from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
+from hostler.objects import (
+    Domain,
+    DomainSummary,
+    GuestKind,
+    HostResources,
+    Placement,
+    PowerState,
+    Snapshot,
+)
 
 #: Between two looks where an event might have been missed.
 RECHECK_S = 1.0
 
 
-class LibvirtHypervisor:
+class LibvirtHypervisor(Definitions):
     """:class:`~hostler.drivers.hypervisor.Hypervisor` through one libvirt connection, shared by all threads.
 
     *instances_path*: whose file system :meth:`resources` measures. *host*: this host's name in errors.
@@ -155,6 +165,17 @@ class LibvirtHypervisor:
         with self._connection.calls() as connection:
             return destination.problems(connection, domain, same_host)
 
+    def place(self, domain: Domain, others: Mapping[str, Placement] | None = None) -> Placement | None:
+        """Return the CPUs and NUMA nodes that *domain* is to name here; the rules are in :mod:`.placing`."""
+        if not pins.of_domain(domain.xml).any:
+            return None
+        with self._connection.calls() as connection:
+            online = (number for number, there in enumerate(connection.getCPUMap()[1]) if there)
+            found = topology.of_capabilities(connection.getCapabilities(), online)
+            there = runtime.definitions(connection)
+        taken = pins.all_held(there, others or {}, but=domain.uuid)
+        return placing.place(domain.xml, found, taken, host=self._host, server=domain.name)
+
     # -- power ----------------------------------------------------------------------------------------------
 
     def start(self, uuid: str) -> None:
@@ -273,18 +294,6 @@ class LibvirtHypervisor:
             if found not in (None, migration):
                 raise self._foreign(f"domain {domain.name()!r}")
             runtime.remove_mark(domain)
-
-    def mark(self, xml: str, migration: str | None) -> str:
-        """Return *xml* with our mark set to *migration*, or without it for None."""
-        return domain_edit.mark(xml, migration)
-
-    def relocate(self, xml: str, ports: dict[str, str]) -> str:
-        """Return *xml* with each interface plugged where *ports* says."""
-        return domain_edit.relocate(xml, ports)
-
-    def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
-        """Return *xml* with that size; the rules are in :mod:`.domain_size`."""
-        return domain_size.resize(xml, vcpus, memory_mb)
 
     # -- the connection -------------------------------------------------------------------------------------
 

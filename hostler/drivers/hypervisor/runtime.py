@@ -45,6 +45,17 @@ def defined_xml(domain: Any) -> str:
     return str(domain.XMLDesc(DEFINED))
 
 
+def definitions(connection: Any) -> dict[str, list[str]]:
+    """Return of each domain its definition and, if it runs, what it was started from."""
+    found: dict[str, list[str]] = {}
+    for domain in connection.listAllDomains(0):
+        with contextlib.suppress(libvirt.libvirtError):  # it went away just now
+            found[domain.UUIDString()] = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
+            if domain.isActive():
+                found[domain.UUIDString()].append(domain.XMLDesc(0))
+    return found
+
+
 def power_state(domain: Any) -> PowerState:
     """Return the power state: whatever is active has a process that holds the images, so never SHUTDOWN."""
     state, _ = domain.state()

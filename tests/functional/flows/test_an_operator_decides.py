@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
+from kazoo.exceptions import ConnectionLoss
 
 from hostler.errors import InstanceInvalidState, MigrationError, Refused
 from hostler.flows import shape_of
+from hostler.jobboard.board import Board
 from hostler.jobboard.leg import End
+from hostler.jobboard.reconciler import Reconciler
 from hostler.records import moves, rates
 from hostler.records.models import Progress, Receiver
 from lab.process import wait_until
@@ -65,6 +69,26 @@ def test_a_wish_at_any_step_undoes_everything(world: World, name: str) -> None:
     world.board.forget_wish(number)
     assert world.look() == before
     assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
+
+
+def test_a_cancel_stands_though_zookeeper_is_away_just_then(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add_server()
+    before = world.look()
+    number = world.client.migrate("web1", "kvm2", requested_by="tester")
+    with mock.patch.object(Board, "wish", side_effect=ConnectionLoss):
+        assert world.client.cancel("web1", requested_by="alice", reason="wrong host") == number
+    assert "the wish is on record and will be heeded, but ZooKeeper does not answer" in caplog.text
+    assert world.board.wishes() == []
+    # whoever compares records and boards next puts it up for the worker that copies
+    Reconciler(world.database, world.board, posting_timeout_s=60).run()
+    assert world.board.wishes() == [number]
+    world.run()
+    assert (world.migration(number).outcome, world.migration(number).status) == ("reverted", "cancelled")
+    Reconciler(world.database, world.board, posting_timeout_s=60).run()
+    assert world.board.wishes() == []
+    assert world.look() == before
 
 
 def test_a_cancel_behind_the_hand_over_is_refused(world: World) -> None:

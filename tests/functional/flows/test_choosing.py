@@ -18,17 +18,21 @@ from hostler.errors import (
     HostlerError,
     ImageTransferError,
     ImageUnreadable,
+    InstanceInvalidState,
     InstanceIsActive,
     MigrationError,
     MigrationInProgress,
     MigrationPreCheckError,
     NoValidHost,
+    OverQuota,
     Refused,
+    UnexpectedTaskStateError,
 )
 from hostler.jobboard.board import Board
+from hostler.jobboard.client import Client
 from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.worker import Worker
-from hostler.records import groups, moves
+from hostler.records import groups, instances, moves, quotas
 from hostler.records.models import Host, Instance, Migration
 from lab.process import wait_until
 from tests.support.world import World, failing, step
@@ -44,10 +48,14 @@ def world(tmp_path: Path, zookeeper_hosts: str) -> Iterator[World]:
 
 @contextmanager
 def refusing(
-    name: str, *hosts: str, error: Callable[[], BaseException], do: str = "execute"
+    name: str,
+    *hosts: str,
+    error: Callable[[], BaseException],
+    do: str = "execute",
+    flow: str = "cold_migration",
 ) -> Iterator[None]:
     """Let a step fail on these hosts, or on its way to them, as often as it is asked."""
-    task = step("cold_migration", name)
+    task = step(flow, name)
     real = getattr(task, do)
 
     def fails(*, leg: Any, **arguments: Any) -> Any:
@@ -410,3 +418,125 @@ def test_real_workers_pass_it_on_until_a_host_takes_it(world: World, tmp_path: P
     assert outcomes(chain(world, number)) == [("kvm2", "reverted"), ("kvm4", "success")]
     assert chain(world, number)[1].requested_by == "tester"
     assert runs_on(world, server, "kvm4")
+
+
+def resized(world: World, dest: str | None = None) -> list[Migration]:
+    """Resize web1; return all attempts."""
+    return chain(world, world.resize("web1", "large", dest).uuid)
+
+
+def test_a_resize_goes_to_the_best_host_and_its_own_is_one_of_them(world: World) -> None:
+    server = world.add_server(sized=True)
+    (only,) = resized(world)
+    assert outcomes([only]) == [("kvm2", "success")]
+    assert said(world, only, "scheduled") == ["kvm2 was chosen; it could have been kvm3, kvm4"]
+    assert runs_on(world, server, "kvm2")
+    found = world.client.candidates("web1", "small")
+    assert {one.host: one.reason for one in found} == dict.fromkeys(world.hosts)
+
+
+def test_a_resize_stays_where_it_is_if_no_other_host_will_do(world: World) -> None:
+    server = world.add_server(sized=True)
+    with world.database.transaction() as session:
+        for name in ("kvm2", "kvm3", "kvm4"):
+            session.get_one(Host, name).disabled_reason = "repair"
+        # room for what it takes more, not for a whole second one
+        session.get_one(Host, "kvm1").memory_mb = 256
+    assert outcomes(resized(world)) == [("kvm1", "success")]
+    assert runs_on(world, server, "kvm1")
+
+
+def test_no_host_for_a_resize_is_refused_with_each_reason_and_how_to_look(world: World) -> None:
+    world.add_server(sized=True)
+    world.conf.set_override("allow_resize_to_same_host", False)
+    with world.database.transaction() as session:
+        for name in ("kvm2", "kvm3", "kvm4"):
+            session.get_one(Host, name).memory_mb = 128
+    before = world.look()
+    with Client(world.conf) as client, pytest.raises(NoValidHost) as refused:
+        client.resize("web1", "large", requested_by="tester")
+    assert "kvm1: the server is on it" in str(refused.value)
+    assert "kvm2: it has not enough memory: 256 MiB needed, 128 MiB free" in str(refused.value)
+    assert refused.value.hint == "hostler server resize --flavor large --dry-run -- web1"
+    assert world.look() == before
+
+
+def test_a_resize_that_is_refused_there_goes_on_elsewhere_with_the_new_size(world: World) -> None:
+    server = world.add_server(sized=True)
+    with world.database.transaction() as session:
+        session.get_one(Host, "kvm3").memory_mb = 128  # enough for what it is, not for what it is to be
+    with refusing("CheckDestination", "kvm2", error=refusal, flow="resize"):
+        first, second = resized(world)
+    assert outcomes([first, second]) == [("kvm2", "refused"), ("kvm4", "success")]
+    assert second.new_flavor == first.new_flavor
+    assert (world.instance(server).vcpus, world.instance(server).memory_mb) == (4, 256)
+    assert runs_on(world, server, "kvm4")
+
+
+def test_after_the_last_host_a_resize_says_how_to_look(world: World) -> None:
+    world.add_server(sized=True)
+    before = world.look()
+    hosts_there = ("kvm1", "kvm2", "kvm3", "kvm4")
+    with refusing("CheckDestination", *hosts_there, error=refusal, flow="resize"):
+        attempts = resized(world)
+    assert [one.outcome for one in attempts] == ["refused"] * 3
+    assert attempts[-1].hint == "hostler server resize --flavor large --dry-run -- web1"
+    assert world.look() == before
+
+
+def test_a_resize_to_a_host_that_is_named_minds_the_group_at_once(world: World) -> None:
+    server = world.add_server(sized=True)
+    with world.database.transaction() as session:
+        groups.create(session, "web", "anti-affinity")
+        groups.add_member(session, "web", server)
+        other = Instance(uuid="other", name="web2", host="kvm2", vm_state="active", power_state="running")
+        other.vcpus, other.memory_mb = 1, 64
+        session.add(other)
+        session.flush()
+        groups.add_member(session, "web", "other")
+    before = world.look()
+    with pytest.raises(GroupAffinityViolation, match="web2") as refused:
+        world.client.resize("web1", "large", "kvm2", requested_by="tester")
+    assert refused.value.hint == "hostler group show web"
+    assert world.look() == before
+    assert outcomes(resized(world)) == [("kvm3", "success")]
+
+
+def test_over_quota_is_refused_before_a_resize_is_written_down(world: World) -> None:
+    server = world.add_server(sized=True)
+    with world.database.transaction() as session:
+        session.get_one(Instance, server).project_id = "shop"
+        quotas.set_limits(session, "shop", {"cores": 3}, force=False)
+    before = world.look()
+    for ask_for in (
+        lambda: world.client.resize("web1", "large", requested_by="tester"),
+        lambda: world.client.dry_run("web1", "kvm2", flavor="large", requested_by="tester"),
+    ):
+        with pytest.raises(OverQuota, match="3 vCPUs more needed, 1 of 3 used") as refused:
+            ask_for()
+        assert (refused.value.exit_code, refused.value.hint) == (3, "hostler quota show shop")
+    assert world.look() == before
+
+
+@pytest.mark.parametrize("method", ["migrate", "resize", "revert"])
+def test_a_race_for_the_server_that_is_lost_is_a_refusal(world: World, method: str) -> None:
+    server = world.add_server(sized=True)
+    if method == "revert":
+        world.migrate("web1", "kvm2")
+    before = world.look()
+    asks: dict[str, Callable[[], str]] = {
+        "migrate": lambda: world.client.migrate("web1", requested_by="tester"),
+        "resize": lambda: world.client.resize("web1", "large", requested_by="tester"),
+        "revert": lambda: world.client.revert_resize(
+            "web1", requested_by="tester", reason="slow", drop_writes=True
+        ),
+    }
+
+    def beaten(*_: Any, **__: Any) -> None:
+        raise UnexpectedTaskStateError(instance=server, actual="resize_prep", expected="None")
+
+    with mock.patch.object(instances, "save", beaten), pytest.raises(InstanceInvalidState) as refused:
+        asks[method]()
+    assert refused.value.exit_code == 3
+    assert f"is resize_prep: cannot {method} it" in str(refused.value)
+    assert world.look() == before

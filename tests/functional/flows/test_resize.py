@@ -21,6 +21,7 @@ from hostler.errors import (
     Stopping,
 )
 from hostler.flows import shape_of
+from hostler.jobboard.client import Client
 from hostler.jobboard.reconciler import Reconciler
 from hostler.objects import Disk
 from hostler.records import flavors, hosts
@@ -30,7 +31,7 @@ from tests.support.world import SWAP_UUID, World, failing, step
 NAMES = [one.name for one in shape_of("resize")]
 BEFORE_HAND_OVER = NAMES[: NAMES.index("HandOver")]
 #: Another host with a directory of the server's own; the same host with all files in one pool.
-PLACES = [("kvm2", "dir"), (None, "flat")]
+PLACES = [("kvm2", "dir"), ("kvm1", "flat")]
 GIB = 1 << 30
 
 
@@ -58,12 +59,10 @@ def add_flavor(world: World, name: str, **facts: int) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-@pytest.mark.parametrize(("dest", "layout"), [*PLACES, (None, "dir")])
-def test_a_server_is_resized_and_confirmed(
-    world: World, dest: str | None, layout: str, running: bool
-) -> None:
+@pytest.mark.parametrize(("dest", "layout"), [*PLACES, ("kvm1", "dir")])
+def test_a_server_is_resized_and_confirmed(world: World, dest: str, layout: str, running: bool) -> None:
     server = world.add_server(layout=layout, running=running, sized=True)
-    there = world.hosts[dest or "kvm1"]
+    there = world.hosts[dest]
     before = world.hosts["kvm1"].hypervisor.describe(server)
     data = next(disk.path for disk in before.disks if disk.path.endswith("-data.raw"))
     contents = world.hosts["kvm1"].at(data).read_bytes()
@@ -96,7 +95,7 @@ def test_a_server_is_resized_and_confirmed(
     assert row.flavor_id == (migration.new_flavor or {})["id"]
     # the way back is kept: on another host the old size, on the same the old files
     assert room(world, there.name) == (4, 256)
-    assert room(world, "kvm1") == ((4, 256) if dest is None else (1, 64))
+    assert room(world, "kvm1") == ((4, 256) if dest == "kvm1" else (1, 64))
     assert any("_resize" in path for path in world.hosts["kvm1"].tree())
 
     world.client.confirm("web1", requested_by="tester")
@@ -125,10 +124,10 @@ def after_confirm(running: bool) -> str:
     ("name", "dest", "layout"),
     # a move shows the same of the other steps on another host
     [(name, "kvm2", "dir") for name in ("ResizeDisks", "FinishMigration")]
-    + [(name, None, ("dir", "flat")[number % 2]) for number, name in enumerate(BEFORE_HAND_OVER)],
+    + [(name, "kvm1", ("dir", "flat")[number % 2]) for number, name in enumerate(BEFORE_HAND_OVER)],
 )
 def test_a_step_that_fails_leaves_the_server_as_it_was(
-    world: World, name: str, dest: str | None, layout: str
+    world: World, name: str, dest: str, layout: str
 ) -> None:
     server = world.add_server(layout=layout, sized=True)
     before = world.look()
@@ -144,7 +143,7 @@ def test_on_one_host_too_the_hand_over_decides_which_way_it_goes(world: World, w
     server = world.add_server(sized=True)
     before = world.look()
     with failing(step("resize", "HandOver"), MigrationError("the CAS lost"), when=when):
-        migration = world.resize("web1", "large")
+        migration = world.resize("web1", "large", "kvm1")
     if when == "before":
         assert (migration.phase, migration.outcome) == ("closed", "reverted")
         assert world.look() == before
@@ -157,22 +156,20 @@ def test_on_one_host_too_the_hand_over_decides_which_way_it_goes(world: World, w
 
 @pytest.mark.parametrize(("dest", "layout"), PLACES)
 @pytest.mark.parametrize("name", ["CopyImages", "VerifyImages", "ResizeDisks", "HandOver", "StartGuest"])
-def test_a_worker_that_dies_in_the_middle_goes_on(
-    world: World, name: str, dest: str | None, layout: str
-) -> None:
+def test_a_worker_that_dies_in_the_middle_goes_on(world: World, name: str, dest: str, layout: str) -> None:
     server = world.add_server(layout=layout, sized=True)
     number = world.client.resize("web1", "large", dest, requested_by="tester")
     with failing(step("resize", name), Stopping("killed"), when="after"), pytest.raises(Stopping):
         world.run()
     world.run()
     assert (world.migration(number).status, world.migration(number).error) == ("finished", None)
-    assert sizes(world, dest or "kvm1", server) == [1024, 12, 1024, 2]
+    assert sizes(world, dest, server) == [1024, 12, 1024, 2]
 
 
 def test_a_wish_while_the_disks_grow_undoes_everything(world: World) -> None:
     world.add_server(sized=True)
     before = world.look()
-    number = world.client.resize("web1", "large", requested_by="tester")
+    number = world.client.resize("web1", "large", "kvm1", requested_by="tester")
     task = step("resize", "ResizeDisks")
 
     def wish() -> None:
@@ -203,7 +200,7 @@ def test_a_destination_lost_behind_the_hand_over_gives_the_old_size_back(world: 
 
 def test_a_host_that_is_both_ends_cannot_be_given_up(world: World) -> None:
     world.add_server(sized=True)
-    number = world.client.resize("web1", "large", requested_by="tester")
+    number = world.client.resize("web1", "large", "kvm1", requested_by="tester")
     world.cut_power("kvm1")
     world.board.client.delete(world.board.path("workers", "kvm1"))
     with pytest.raises(InstanceInvalidState, match="nothing in it to recover"):
@@ -220,10 +217,10 @@ def test_what_the_records_know_is_refused_at_once(world: World) -> None:
     with pytest.raises(FlavorNotFound):
         world.client.resize("web1", "gigantic", requested_by="tester")
     with pytest.raises(ComputeResourcesUnavailable):
-        world.client.resize("web1", "huge", requested_by="tester")
+        world.client.resize("web1", "huge", "kvm1", requested_by="tester")
     world.resize("web1", "two-gib", "kvm2")
     with pytest.raises(InstanceInvalidState) as unconfirmed:
-        world.client.resize("web1", "large", requested_by="tester")
+        world.client.resize("web1", "large", "kvm1", requested_by="tester")
     assert unconfirmed.value.hint == "hostler server confirm web1"
     world.client.confirm("web1", requested_by="tester")
     world.run()
@@ -231,12 +228,12 @@ def test_what_the_records_know_is_refused_at_once(world: World) -> None:
     with pytest.raises(CannotResizeToSameFlavor):
         world.client.resize("web1", "two-gib", "kvm1", requested_by="tester")
     with pytest.raises(CannotResizeDisk):
-        world.client.resize("web1", "large", requested_by="tester")
+        world.client.resize("web1", "large", "kvm1", requested_by="tester")
     with world.database.transaction() as session, pytest.raises(FlavorInUse, match="1 server"):
         flavors.remove(session, "two-gib")
-    world.client._conf.set_override("allow_resize_to_same_host", False)
+    world.conf.set_override("allow_resize_to_same_host", False)
     with pytest.raises(CannotResizeToSameHost):
-        world.client.resize("web1", "small", requested_by="tester")
+        Client(world.conf).resize("web1", "small", "kvm2", requested_by="tester")
     assert world.look() == before
 
 
@@ -275,7 +272,7 @@ def test_a_disk_that_is_not_there_is_not_made_up(world: World, flavor: dict[str,
 
 def assert_refused(world: World, words: str) -> None:
     before = world.look()
-    for dest in (None, "kvm2"):
+    for dest in ("kvm1", "kvm2"):
         migration = world.resize("web1", "asked", dest)
         assert migration.outcome == "refused"
         assert words in (migration.error or "")
@@ -291,7 +288,7 @@ def test_swap_is_known_by_what_is_on_a_raw_disk(world: World) -> None:
     data = kvm1.hypervisor.describe(server).disks[1]
     subprocess.run(["mkswap", "-q", "-U", SWAP_UUID, str(kvm1.at(data.path))], check=True)
     add_flavor(world, "swaps", swap_mb=3)
-    assert world.resize("web1", "swaps").outcome == "success"
+    assert world.resize("web1", "swaps", "kvm1").outcome == "success"
     assert sizes(world, "kvm1", server) == [8, 3]
     area = kvm1.drivers.files.swap_area(Disk("vdb", data.path, "raw"))
     assert area is not None
@@ -300,7 +297,7 @@ def test_swap_is_known_by_what_is_on_a_raw_disk(world: World) -> None:
 
 def test_a_smaller_flavor_without_disks_leaves_them(world: World) -> None:
     server = world.add_server(sized=True)
-    assert world.resize("web1", "small").outcome == "success"
+    assert world.resize("web1", "small", "kvm1").outcome == "success"
     assert sizes(world, "kvm1", server) == [8, 12, 4, 1]
     assert world.instance(server).memory_mb == 32
     # until it is confirmed, the old size can be had again
@@ -309,11 +306,11 @@ def test_a_smaller_flavor_without_disks_leaves_them(world: World) -> None:
 
 def test_a_flavor_that_a_migration_may_give_back_is_not_removed(world: World) -> None:
     world.add_server(sized=True)
-    world.resize("web1", "large")
+    world.resize("web1", "large", "kvm1")
     world.client.confirm("web1", requested_by="tester")
     world.run()
     add_flavor(world, "larger", memory_mb=512, root_gb=1)
-    number = world.resize("web1", "larger").uuid
+    number = world.resize("web1", "larger", "kvm1").uuid
     with world.database.transaction() as session, pytest.raises(FlavorInUse, match=f"migration {number}"):
         flavors.remove(session, "large")
 
@@ -339,10 +336,10 @@ def test_a_request_that_never_came_to_a_board_lets_the_server_go(world: World) -
         mock.patch("hostler.jobboard.client.put_on_board", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
-        world.client.resize("web1", "large", requested_by="tester")
+        world.client.resize("web1", "large", "kvm1", requested_by="tester")
     Reconciler(world.database, world.board, posting_timeout_s=0).run()
     assert world.instance(server).task_state is None
-    assert world.resize("web1", "large").outcome == "success"
+    assert world.resize("web1", "large", "kvm1").outcome == "success"
 
 
 def test_a_definition_that_cannot_have_that_size_is_refused(world: World) -> None:
@@ -360,10 +357,8 @@ def test_a_definition_that_cannot_have_that_size_is_refused(world: World) -> Non
     assert_refused(world, "pinned each to other CPUs")
 
 
-@pytest.mark.parametrize(("dest", "layout"), [*PLACES, (None, "dir"), ("kvm2", "flat")])
-def test_a_server_that_was_resized_goes_back_to_its_old_size(
-    world: World, dest: str | None, layout: str
-) -> None:
+@pytest.mark.parametrize(("dest", "layout"), [*PLACES, ("kvm1", "dir"), ("kvm2", "flat")])
+def test_a_server_that_was_resized_goes_back_to_its_old_size(world: World, dest: str, layout: str) -> None:
     server = world.add_server(layout=layout, sized=True)
     before, was = world.look(), sizes(world, "kvm1", server)
     was_room = room(world, "kvm1")

@@ -50,14 +50,14 @@ class StandInClient:
     def migrate(self, server: str, dest: str | None = None, *, requested_by: str) -> str:
         return self._ask("migrate", server, dest)
 
-    def candidates(self, server: str) -> list[Candidate]:
-        self._ask("candidates", server)
+    def candidates(self, server: str, flavor: str | None = None) -> list[Candidate]:
+        self._ask("candidates", server, *([flavor] if flavor else []))
         return self.found
 
     def resize(self, server: str, flavor: str, dest: str | None, *, requested_by: str) -> str:
         return self._ask("resize", server, flavor, str(dest))
 
-    def dry_run(self, server: str, dest: str | None, *, flavor: str = "", requested_by: str) -> str:
+    def dry_run(self, server: str, dest: str | None, *, flavor: str | None = None, requested_by: str) -> str:
         return self._ask("dry_run", server, str(dest), *([flavor] if flavor else []))
 
     def confirm(self, server: str, *, requested_by: str) -> str:

@@ -11,8 +11,10 @@ from hostler.errors import (
     CannotResizeToSameFlavor,
     CannotResizeToSameHost,
     FlavorNotFound,
+    OverQuota,
     Refused,
 )
+from hostler.scheduling.scheduler import Candidate
 from tests.unit.cli.cli_world import MIGRATION, Hostler, World
 
 LARGE = {
@@ -76,13 +78,22 @@ def test_a_resize_is_asked_for(world: World, hostler: Hostler, to: tuple[str, ..
     assert world.client.asked == [("resize", "web1", "large", asked)]
 
 
+def test_a_dry_run_of_a_resize_that_no_host_can_have_says_why(world: World, hostler: Hostler) -> None:
+    world.client.found = [Candidate("kvm1", reason="it takes no new servers: repair")]
+    ran = hostler("server", "resize", "web1", "--flavor", "large", "--dry-run")
+    assert (ran.code, world.client.asked) == (3, [("candidates", "web1", "large")])
+    assert "kvm1  no: it takes no new servers: repair" in ran.out
+
+
 def test_a_dry_run_shows_the_steps_of_a_resize(world: World, hostler: Hostler) -> None:
     world.add_server()
     world.add_migration(migration_type="dry-run", flow_name="dry_run", dest_compute="kvm1", new_flavor=LARGE)
     world.finish("success", report={"source": [], "dest": [], "bytes": 0, "files": []})
+    world.client.found = [Candidate("kvm1", weight=3.0), Candidate("kvm2", reason="no worker is alive on it")]
     ran = hostler("server", "resize", "web1", "--flavor", "large", "--dry-run")
-    assert world.client.asked == [("dry_run", "web1", "None", "large")]
+    assert world.client.asked == [("candidates", "web1", "large"), ("dry_run", "web1", "kvm1", "large")]
     assert ran.code == 0
+    assert "  kvm1  weight 3.00\n  kvm2  no: no worker is alive on it\n" in ran.out
     assert " kvm1  ResizeDisks: Grow the disks that arrived" in ran.out
     assert "nothing stands in the way of giving web1 flavor large on kvm1" in ran.out
 
@@ -94,6 +105,7 @@ def test_a_dry_run_shows_the_steps_of_a_resize(world: World, hostler: Hostler) -
         CannotResizeToSameFlavor(server="web1", flavor="large"),
         CannotResizeDisk(flavor="large", new_gb=1, role="root", server="web1", old_gb=2),
         CannotResizeToSameHost(server="web1", host="kvm1", flavor="large"),
+        OverQuota(project="shop", resource="cores", need=3, unit="vCPUs", used=1, limit=3),
     ],
     ids=lambda refusal: type(refusal).__name__,
 )
@@ -127,7 +139,7 @@ def test_the_end_says_what_the_server_has_now(
     assert sentence in ran.out
 
 
-@pytest.mark.parametrize(("dest", "to"), [("kvm2", "--to kvm2 "), ("kvm1", "")])
+@pytest.mark.parametrize(("dest", "to"), [("kvm2", "--to kvm2 "), ("kvm1", "--to kvm1 ")])
 def test_a_refused_resize_says_how_to_ask_again(world: World, hostler: Hostler, dest: str, to: str) -> None:
     world.add_server()
     world.add_migration(dest_compute=dest, migration_type="resize", flow_name="resize", new_flavor=LARGE)

@@ -122,7 +122,7 @@ def test_no_host_left_names_every_host_and_what_to_type(database: Database, web1
         "no host can take server 'web1': kvm1: the server is on it; kvm2: no worker is alive on it;"
         " kvm3: it takes no new servers: repair; kvm4: it was tried: it burns"
     )
-    assert refused.value.hint == "hostler server migrate web1 --dry-run"
+    assert refused.value.hint == "hostler server migrate --dry-run -- web1"
 
 
 # -- plug-ins that misbehave ------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from hostler.drivers.claims import Claims
+from hostler.drivers.claims import Claims, Places
 from hostler.drivers.claims.fake import FakeClaims
 from hostler.drivers.claims.records import RecordsClaims
-from hostler.errors import ComputeResourcesUnavailable, Fenced, HostDisabled
+from hostler.errors import ComputeResourcesUnavailable, CPUPinningInvalid, Fenced, HostDisabled
+from hostler.objects import Placement
 from hostler.records import fence, hosts
 from hostler.records.database import Database
 from hostler.records.hosts import Amounts
@@ -128,3 +131,74 @@ def test_the_fake_fails_on_demand(database: Database, claims: Claims) -> None:
     fake.drop(leg, "kvm1")
     fake.drop(leg, "kvm1")
     assert fake.held == {}
+
+
+# -- CPUs and NUMA nodes ----------------------------------------------------------------------------------
+
+
+def next_free(others: Mapping[str, Placement]) -> Placement:
+    """Choose the first CPU that nobody has."""
+    taken = {cpu for other in others.values() for cpu in other.cpus}
+    return Placement([next(cpu for cpu in range(8) if cpu not in taken)])
+
+
+def test_a_cpu_that_is_held_is_given_to_nobody_else(database: Database, claims: Claims) -> None:
+    first, second = make_leg(database), make_leg(database)
+    claims.claim(first, "kvm2", PLACE, Places(next_free, {"kvm1": Placement([5])}))
+    claims.claim(first, "kvm2", PLACE, Places(next_free))
+    claims.claim(second, "kvm2", PLACE, Places(next_free))
+    assert [claims.placement(leg, "kvm2") for leg in (first, second)] == [Placement([0]), Placement([1])]
+    # it may have to come back, so what it left stays its own
+    assert claims.placement(first, "kvm1") == Placement([5])
+    claims.drop(first, "kvm2")
+    assert (claims.placement(first, "kvm2"), claims.placement(first, "kvm1")) == (None, None)
+
+
+def test_on_one_host_what_it_has_and_what_it_is_to_have_are_held_together(
+    database: Database, claims: Claims
+) -> None:
+    leg = make_leg(database)
+    claims.claim(leg, "kvm1", PLACE, Places(next_free, {"kvm1": Placement([5], {"0": 64})}))
+    assert claims.placement(leg, "kvm1") == Placement([0, 5], {"0": 64})
+
+
+def test_a_place_that_is_not_to_be_had_holds_nothing(database: Database, claims: Claims) -> None:
+    def refuse(_others: Mapping[str, Placement]) -> Placement:
+        raise CPUPinningInvalid(host="kvm2", server="web1", reason="none is left")
+
+    leg = make_leg(database)
+    with pytest.raises(CPUPinningInvalid):
+        claims.claim(leg, "kvm2", PLACE, Places(refuse))
+    assert (used(database), claims.placement(leg, "kvm2")) == (NOTHING, None)
+
+
+def test_a_host_that_changed_while_it_was_looked_at_is_looked_at_again(
+    database: Database, claims: Claims
+) -> None:
+    rival, leg, looks = make_leg(database), make_leg(database), []
+
+    def choose(others: Mapping[str, Placement]) -> Placement:
+        if not looks:
+            claims.claim(rival, "kvm2", PLACE, Places(next_free))
+        looks.append(list(others.values()))
+        return next_free(others)
+
+    claims.claim(leg, "kvm2", PLACE, Places(choose))
+    assert [claims.placement(one, "kvm2") for one in (rival, leg)] == [Placement([0]), Placement([1])]
+    assert looks == [[], [Placement([0])]]
+
+
+def test_a_server_that_leaves_while_a_host_is_looked_at_is_not_overlooked(
+    database: Database, claims: Claims
+) -> None:
+    # its definition is gone, its place in the records was not there yet
+    leaving, leg, looks = make_leg(database), make_leg(database), []
+
+    def choose(others: Mapping[str, Placement]) -> Placement:
+        if not looks:
+            claims.claim(leaving, "kvm1", PLACE, Places(lambda _: Placement([7]), {"kvm2": Placement([0])}))
+        looks.append(list(others.values()))
+        return next_free(others)
+
+    claims.claim(leg, "kvm2", PLACE, Places(choose))
+    assert claims.placement(leg, "kvm2") == Placement([1])

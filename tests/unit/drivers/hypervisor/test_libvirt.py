@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hostler import errors
 from hostler.drivers.hypervisor import domain_xml
 from hostler.drivers.hypervisor.connection import Connection
 from hostler.drivers.hypervisor.libvirt import LibvirtHypervisor
-from hostler.objects import PowerState
+from hostler.objects import Placement, PowerState
 
 from .conftest import World, disk_xml
 
@@ -269,17 +270,38 @@ def test_a_cpu_that_the_host_has_not_is_a_problem(real: World) -> None:
 
 def test_cpus_nodes_and_huge_pages_that_the_host_has_not_are_problems(real: World) -> None:
     placement = """<vcpu cpuset='0,901'>1</vcpu>
-      <cputune><vcpupin vcpu='0' cpuset='900'/><emulatorpin cpuset='0'/></cputune>
-      <numatune><memory mode='strict' nodeset='0,77'/></numatune>
       <memoryBacking><hugepages><page size='64' unit='TiB'/></hugepages></memoryBacking>"""
-    xml = real.xml().replace("<vcpu>1</vcpu>", placement)
-    problems = real.hypervisor.destination_problems(domain_xml.read_domain(xml), {})
-    assert problems == [
-        "the host has no CPU 901, to which vcpu is pinned",
-        "the host has no CPU 900, to which vCPU 0 is pinned",
-        "the host has no NUMA node 77, which its numatune names",
-        "the host has no huge pages of 68719476736 KiB",
+    domain = domain_xml.read_domain(real.xml().replace("<vcpu>1</vcpu>", placement))
+    assert real.hypervisor.destination_problems(domain, {}) == [
+        "the host has no huge pages of 68719476736 KiB"
     ]
+    with pytest.raises(errors.CPUPinningInvalid, match="no CPU 901, to which vcpu is pinned"):
+        real.hypervisor.place(domain)
+    spread = "<vcpu>1</vcpu><numatune><memory mode='strict' nodeset='0,77'/></numatune>"
+    domain = domain_xml.read_domain(real.xml().replace("<vcpu>1</vcpu>", spread))
+    with pytest.raises(errors.CPUPinningInvalid, match="spread over 2 NUMA nodes, and the host has 1"):
+        real.hypervisor.place(domain)
+
+
+def test_a_pinned_guest_gets_a_cpu_that_no_other_has_and_starts_there(real: World) -> None:
+    pinned = """<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='{}'/><emulatorpin cpuset='{}'/></cputune>
+      <numatune><memory mode='strict' nodeset='{}'/></numatune>"""
+    there = real.xml().replace("<vcpu>1</vcpu>", pinned.format(0, 0, 0))
+    real.hypervisor.create_paused(real.hypervisor.mark(there, real.migration))
+    arriving = domain_xml.read_domain(
+        real.xml(uuid=str(uuid.uuid4()), name="web2").replace("<vcpu>1</vcpu>", pinned.format(0, 0, 5))
+    )
+    found = real.hypervisor.place(arriving)
+    assert found is not None
+    assert found.cpus == [1]
+    assert (found.vcpus, found.emulator, found.nodes) == ({"0": "1"}, "1", "0")
+    real.hypervisor.define(real.hypervisor.pin(arriving.xml, found))
+    real.hypervisor.start(arriving.uuid)
+    assert real.hypervisor.held(real.hypervisor.describe(arriving.uuid).xml) == Placement(
+        cpus=[1], node_mb={"0": 16}
+    )
+    # a guest's own CPUs are not in its own way
+    assert real.hypervisor.place(real.hypervisor.describe(arriving.uuid)) == found
 
 
 def test_a_definition_of_another_size_is_one_that_libvirt_takes(real: World, raw: Any) -> None:
