@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostler import errors
 from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_size, domain_xml
-from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, under
+from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, make_state, under
 from hostler.objects import Domain, DomainSummary, GuestKind, HostResources, PowerState, Snapshot
 
 __all__ = ["FakeGuest", "FakeHypervisor", "Journal", "under"]
@@ -270,6 +270,8 @@ class FakeHypervisor:
                     return
                 raise self._foreign(f"domain {wanted.name!r}")
             self._require_files(wanted.uuid, xml)
+            if self.root is not None:
+                make_state(self.root, wanted)
             self.guests[wanted.uuid] = FakeGuest(xml, persistent=False, state=PowerState.PAUSED)
         self._tell(wanted.uuid)
 
