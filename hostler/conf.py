@@ -184,6 +184,15 @@ images_opts: list[cfg.Opt] = [
     ),
 ]
 
+files_opts: list[cfg.Opt] = [
+    cfg.ListOpt(
+        "block_devices",
+        default=[],
+        help="Block devices of this host that arriving servers may overwrite: paths as their definitions name them, or"
+        " shell patterns of these. Logical volumes need not be named: they are made.",
+    ),
+]
+
 scheduler_opts: list[cfg.Opt] = [
     cfg.ListOpt(
         "filters",
@@ -258,6 +267,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "zookeeper": zookeeper_opts,
     "libvirt": libvirt_opts,
     "images": images_opts,
+    "files": files_opts,
     "scheduler": scheduler_opts,
     "drivers": driver_opts,
     "notifications": notifications_opts,

@@ -74,15 +74,16 @@ def _revive(hint: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Disk(Record):
-    """One ``<disk>`` whose bytes lie in a file of the host."""
+    """One ``<disk>`` whose bytes lie in a file or on a block device of the host."""
 
     target: str  #: the guest's name for it: ``vda``
-    path: str  #: ``<source file=...>``
+    path: str  #: ``<source file=...>`` or ``<source dev=...>``
     format: str  #: as declared in the domain, never probed: ``qcow2``, ``raw``
     device: str = "disk"  #: ``disk``, ``cdrom`` or ``floppy``
     readonly: bool = False
     shareable: bool = False
     backing: list[str] = field(default_factory=list)  #: ``<backingStore>`` as far as the domain declares it
+    block: bool = False  #: *path* is a block device
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,27 @@ class FileEntry(Record):
 
 
 @dataclass(frozen=True)
+class LogicalVolume(Record):
+    """One of LVM's logical volumes."""
+
+    group: str  #: name of its volume group
+    group_uuid: str
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Block(Record):
+    """What is known of a unit that is a block device."""
+
+    volume: LogicalVolume | None = (
+        None  #: None: LVM does not manage it, and each host has one of that path already
+    )
+
+
+@dataclass(frozen=True)
 class Unit(Record):
-    """A path that moves as a whole: a file, or a directory with all that is in it."""
+    """A path that moves as a whole: a file, a directory with all that is in it, or a block device."""
 
     path: str
     kind: UnitKind
@@ -270,6 +290,7 @@ class Unit(Record):
     uid: int = 0
     gid: int = 0
     digest: str | None = None  #: SHARED only: BLAKE3 of the file's whole contents
+    block: Block | None = None  #: it is a block device
 
     @property
     def size_bytes(self) -> int:
@@ -320,6 +341,7 @@ class DiskChange(Record):
     old_bytes: int
     new_bytes: int
     swap: SwapArea | None = None  #: of a SWAP disk: what is kept of it
+    block: bool = False  #: *path* is a block device
 
 
 @dataclass(frozen=True)
@@ -341,13 +363,14 @@ class Inventory(Record):
 
 @dataclass(frozen=True)
 class Export(Record):
-    """One file that a receiver takes. The source reads *source*, the destination holds *part*."""
+    """One file or block device that a receiver takes. The source reads *source*, the destination holds *part*."""
 
     name: str  #: the NBD export's name: a number as text
     source: str  #: absolute path on the source after it was set aside
     part: str  #: absolute path in a part directory of the destination
     size_bytes: int  #: what the part file is made to hold at most; cut to the true size by the verification
     exact: bool  #: the source must have exactly this size (raw disks); else at most
+    block: bool = False  #: both are block devices; the destination's may be larger, and is never made or cut
 
 
 @dataclass(frozen=True)

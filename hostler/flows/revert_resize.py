@@ -9,6 +9,7 @@ from hostler.tasks.checks import CheckGuest, ProveWayBack
 from hostler.tasks.claims import ClaimResources
 from hostler.tasks.domain import UndefineDomain, UndefineGuest
 from hostler.tasks.files import RenameInstanceDir, SetGuestAside
+from hostler.tasks.guest import FinishMigration
 from hostler.tasks.hand_back import FinishRevert, HandBack
 from hostler.tasks.images import OpenReceiver, VerifyImages
 from hostler.tasks.notify import Notify, NotifyUsageExists
@@ -45,6 +46,7 @@ def revert_resize() -> linear_flow.Flow:
         Undo(DisconnectVolumes()),
         Undo(UndefineDomain()),
         Undo(PowerOff()),
+        Undo(FinishMigration()),
         Undo(VerifyImages()),
         Undo(OpenReceiver()),
         Undo(ClaimResources()),

@@ -25,6 +25,8 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
         conf.instances_path,
         host=conf.host,
         in_use=lambda path: is_used(files, hypervisor, conf.state_path, path),
+        devices_path=f"{conf.state_path}/devices",
+        block_devices=conf.files.block_devices,
     )
     return Drivers(
         hypervisor=hypervisor,
@@ -45,7 +47,7 @@ def is_used(files: LocalFiles, hypervisor: Hypervisor, state_path: str, path: st
     Where libvirt cannot be asked, or a set-aside server's definition cannot be read, one may.
     """
     try:
-        if path in pinned(state_path):
+        if any(files.same(path, one) for one in pinned(state_path)):
             return True
         domains = [hypervisor.describe(summary.uuid) for summary in hypervisor.list_domains()]
     except (HostlerError, OSError, ValueError):

@@ -257,11 +257,11 @@ def need_of(inventory: Inventory) -> Amounts:
 
 
 def disk_need(inventory: Inventory) -> int:
-    """Return the bytes that the server's own files may come to take."""
+    """Return the bytes that the server's own files may come to take; block devices take none of a file system."""
     return sum(
         max(entry.virtual_bytes, entry.size_bytes)
         for unit in inventory.units
-        if unit.kind is UnitKind.OWN
+        if unit.kind is UnitKind.OWN and unit.block is None
         for entry in unit.files
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hostler.drivers.images.state import private_directory, sync_directory, write_private
 from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
-from hostler.objects import Domain, Inventory, Snapshot, UnitKind
+from hostler.objects import Domain, Inventory, Snapshot, Unit, UnitKind
 from hostler.records.fence import Journal
 from hostler.tasks.base import DEST, HostTask, Leg
 
@@ -110,7 +110,7 @@ def _define_again(leg: Leg, journal: Journal) -> None:
 
 
 def pinned(state_path: str) -> set[str]:
-    """Return the shared files that set-aside servers of this host need to come back.
+    """Return the shared files and block devices that set-aside servers of this host need to come back.
 
     The copy of a server's definition lies there from before its files are set aside until they are back or gone.
     One that cannot be read is :class:`ValueError` or :class:`OSError`: then any file may be needed.
@@ -120,8 +120,15 @@ def pinned(state_path: str) -> set[str]:
 
 
 def _shared(inventory: dict[str, Any]) -> list[str]:
+    """Return what stays under its name when the server is set aside."""
     units = Inventory.from_dict(inventory).units
-    return [unit.path for unit in units if unit.kind is UnitKind.SHARED]
+    stays = (unit for unit in units if unit.kind is UnitKind.SHARED or is_given(unit))
+    return [unit.path for unit in stays]
+
+
+def is_given(unit: Unit) -> bool:
+    """Whether it is a block device that both hosts have anyway: it keeps its name, and is never removed."""
+    return unit.block is not None and unit.block.volume is None
 
 
 def remove_state(leg: Leg) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
 from hostler.objects import Inventory, Unit, UnitKind
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
-from hostler.tasks.domain import refuse_active, refuse_old_guest, remove_state
+from hostler.tasks.domain import is_given, refuse_active, refuse_old_guest, remove_state
 
 #: A proof that the guest is well on the destination is good for so long.
 PROOF_LIFETIME = timedelta(minutes=10)
@@ -93,6 +93,7 @@ class RemoveSetAside(HostTask):
             for unit in own_units(inventory):
                 leg.drivers.files.remove_aside(unit, leg.migration.uuid)
             remove_state(leg)
+            _tell_free(leg, inventory)
         except (HostlerError, OSError) as error:
             reason = f"the set-aside files on {leg.host} could not all be removed: {error}"
             raise Park(reason, [f"hostler migration retry {leg.migration.uuid}"]) from error
@@ -124,6 +125,13 @@ class SettleFiles(HostTask):
 def own_units(inventory: dict[str, Any]) -> list[Unit]:
     """Return the units that are the server's alone."""
     return [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
+
+
+def _tell_free(leg: Leg, inventory: dict[str, Any]) -> None:
+    given = [unit.path for unit in own_units(inventory) if is_given(unit)]
+    for path in given:
+        with leg.records.transaction() as session:
+            leg.records.note(session, "freed", f"{path} on {leg.host} is free; what was on it still is")
 
 
 def _refuse_old_proof(leg: Leg, proven_at: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hostler.drivers.hypervisor.domain_xml import state_paths
 from hostler.errors import (
     GuestStartError,
     HandOverRefused,
@@ -33,7 +34,8 @@ RETRY_PAUSE_S = 2.0
 class FinishMigration(HostTask):
     """Create the guest on the destination, paused and transient: it executes nothing, and a power cut erases it.
 
-    Reverts by: ending that guest, known as ours by its metadata, and its definition if it has got one.
+    Reverts by: ending that guest, known as ours by its metadata, and its definition if it has got one; the UEFI
+    variables and the TPM state that it was given here, where none had come along.
     """
 
     touches_domain = True
@@ -41,20 +43,25 @@ class FinishMigration(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Create it from the source's definition, with this host's networks and our mark."""
+        paths = state_paths(Inventory.from_dict(inventory).domain)
+        self.journal(leg).intend("made", paths=leg.drivers.files.free(paths))
         leg.drivers.hypervisor.create_paused(_definition(leg, inventory))
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """End it, and see that nothing of it runs."""
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
-        if not hypervisor.exists(uuid):
-            return
-        if hypervisor.describe(uuid).migration != leg.migration.uuid:
-            return
-        hypervisor.destroy(uuid)
-        if not hypervisor.wait_until_off(uuid, leg.timeouts.guest_start_s):
-            raise MigrationError(f"the guest {uuid} on {leg.host} does not end")
-        # Defined only if an operator took the server back from a host that was down behind the hand-over.
-        hypervisor.undefine(uuid)
+        if hypervisor.exists(uuid):
+            if hypervisor.describe(uuid).migration != leg.migration.uuid:
+                return
+            hypervisor.destroy(uuid)
+            if not hypervisor.wait_until_off(uuid, leg.timeouts.guest_start_s):
+                raise MigrationError(f"the guest {uuid} on {leg.host} does not end")
+            # Defined only if an operator took the server back from a host that was down behind the hand-over.
+            hypervisor.undefine(uuid)
+        journal = self.journal(leg)
+        if made := journal.get("made"):
+            leg.drivers.files.remove_made(made.data["paths"])
+            journal.undone("made")
 
 
 class HandOver(HostTask):

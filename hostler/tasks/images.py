@@ -230,6 +230,7 @@ def exports_of(leg: Leg, arriving: Sequence[Unit]) -> list[Export]:
                     part=os.path.join(part, entry.name) if entry.name else part,  # noqa: PTH118
                     size_bytes=_bound(entry),
                     exact=not entry.may_grow,
+                    block=unit.block is not None,
                 )
             )
     return exports

@@ -107,6 +107,8 @@ class Disks:
             self.problems.append(f"{disk.path} holds no swap area, and whatever it holds would be lost")
         elif disk.format not in RESIZABLE:
             self.problems.append(f"{disk.path} is of format {disk.format}, which is not resized")
+        elif disk.block and self._size(disk) != wanted:
+            self.problems.append(f"{disk.path} is a block device, and no swap area on one is resized")
         elif self._size(disk) != wanted:
             yield DiskChange(disk.path, disk.format, DiskRole.SWAP, self._size(disk), wanted, area)
 
@@ -120,7 +122,7 @@ class Disks:
         elif wanted > size and disk.format not in RESIZABLE:
             self.problems.append(f"{disk.path} is of format {disk.format}, which is not grown")
         elif wanted > size:
-            yield DiskChange(disk.path, disk.format, role, size, wanted)
+            yield DiskChange(disk.path, disk.format, role, size, wanted, block=disk.block)
 
     def _ephemeral(self) -> list[Disk]:
         return [

@@ -79,23 +79,6 @@ def test_a_server_arrives_with_all_that_it_has(
     assert not [path for path in left_of(kvm2, guest) if "part" in path or "manifest" in path]
 
 
-def test_uefi_variables_and_the_tpm_go_along(kvm1: Host, kvm2: Host) -> None:
-    guest = Guest("firmware", memory_mib=256, uefi=True, tpm=True).create(kvm1).start(kvm1)
-    nvram = f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
-    tpm = f"/var/lib/libvirt/swtpm/{guest.uuid}/tpm2/tpm2-00.permall"
-    guest.shut_down(kvm1)
-    wait_known(kvm1, guest)
-    carried = sha256(kvm1, nvram), sha256(kvm1, tpm)
-
-    assert move(kvm1, guest.name, "kvm2").code == 0
-    assert (sha256(kvm2, nvram), sha256(kvm2, tpm)) == carried
-    assert confirm(kvm2, guest.name).code == 0
-
-    assert left_of(kvm1, guest) == []
-    guest.start(kvm2)
-    assert " BOOTS=2 DIRTY=no " in guest.boot_lines(kvm2)[-1]
-
-
 def test_a_stopped_server_stays_stopped(kvm1: Host, kvm2: Host) -> None:
     guest = Guest("asleep", autostart=True).create(kvm1)
     wait_known(kvm1, guest)

@@ -10,8 +10,7 @@ from lab import Guest, Host
 from lab.disks import LAYERED, Disk
 from tests.support.operator import (
     Asked,
-    confirm,
-    differences,
+    changed,
     hostler,
     move,
     server,
@@ -60,23 +59,3 @@ def test_a_server_goes_back_whichever_worker_is_killed_on_the_way(
     assert told(kvm1, "migration", "show", guest.name)["status"] == "reverted"
     again = hostler(kvm1, *wish)
     assert (again.code, again.hint) == (3, f"try: hostler server show {guest.name}")
-
-
-def test_a_server_with_firmware_goes_back_and_moves_again(kvm1: Host, kvm2: Host) -> None:
-    guest = Guest("back-firmware", memory_mib=256, uefi=True, tpm=True).create(kvm1)
-    guest.start(kvm1).shut_down(kvm1)
-    wait_known(kvm1, guest)
-    before = view(kvm1), view(kvm2)
-    assert move(kvm1, guest.name, "kvm2").code == 0
-    asked = hostler(kvm1, "server", "revert", guest.name, "--reason", "it never ran there", "--wait")
-    assert asked.code == 0
-    assert changed(before, (view(kvm1), view(kvm2))) == []
-    assert move(kvm1, guest.name, "kvm2").code == 0
-    assert confirm(kvm1, guest.name).code == 0
-    assert server(kvm1, guest.name) == ("kvm2", "stopped", None, "shutdown")
-
-
-def changed(before: object, after: object) -> list[str]:
-    """What is not as it was; where the workers keep the definitions of servers on their way may stay, empty."""
-    kept = "/var/lib/hostler/migrations:"
-    return [one for one in differences(before, after) if kept not in one]

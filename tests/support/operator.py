@@ -237,6 +237,12 @@ def claimed(host: Host, asked_on: Host | None = None) -> tuple[int, ...]:
     return tuple(facts[name] for name in ("servers", "vcpus_used", "memory_mb_used"))
 
 
+def changed(before: object, after: object) -> list[str]:
+    """What is not as it was; where the workers keep the definitions of servers on their way may stay, empty."""
+    kept = "/var/lib/hostler/migrations:"
+    return [one for one in differences(before, after) if kept not in one]
+
+
 def sha256(host: Host, path: Path | str) -> str:
     """The digest of a file's contents."""
     with host.path(path).open("rb") as file:

@@ -18,6 +18,7 @@ from hostler import conf as settings
 from hostler import flows
 from hostler.drivers.claims.records import RecordsClaims
 from hostler.drivers.files.local import LocalFiles
+from hostler.drivers.files.lvm_fake import FakeLvm
 from hostler.drivers.hypervisor.fake import FakeHypervisor, under
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
 from hostler.drivers.notifications.fake import FakeNotifications
@@ -80,6 +81,10 @@ DOMAIN = """
 DISK = """<disk type='file' device='disk'><driver name='qemu' type='{format}'/>
       <source file='{path}'/><target dev='vd{letter}' bus='virtio'/></disk>"""
 
+BLOCK_DISK = """<disk type='block' device='disk'><driver name='qemu' type='raw'/>
+      <source dev='{path}'/><target dev='vd{letter}' bus='virtio'/></disk>"""
+VOLUME, DEVICE = "/dev/vg-0/web1", "/dev/disk/by-id/web1"
+
 
 @dataclass
 class FakeHost:
@@ -140,14 +145,22 @@ class World:
     # -- servers ------------------------------------------------------------------------------------------
 
     def add_server(
-        self, name: str = "web1", *, layout: str = "dir", running: bool = True, sized: bool = False
+        self,
+        name: str = "web1",
+        *,
+        layout: str = "dir",
+        running: bool = True,
+        sized: bool = False,
+        firmware: bool = False,
     ) -> str:
         """Make a server on kvm1 with a root disk over a base image, and a raw disk with holes.
 
-        *sized*: with an ephemeral disk and swap, too, and with flavors that it may be resized to.
+        *layout*: in a directory of its own, ``flat`` in a pool, or ``block``: with block devices, too, for which files
+        stand (:mod:`tests.support.stand_ins`). *sized*: with an ephemeral disk and swap, too, and with flavors that it
+        may be resized to. *firmware*: it has UEFI and a TPM, and no state of either yet.
         """
         host, number = self.hosts["kvm1"], str(uuid.uuid4())
-        directory = f"{INSTANCES}/{number}" if layout == "dir" else POOL
+        directory = f"{INSTANCES}/{number}" if layout in ("dir", "block") else POOL
         root_disk, data_disk = f"{directory}/{name}.qcow2", f"{directory}/{name}-data.raw"
         base = f"{POOL}/base.raw"
         for path in (root_disk, base):
@@ -162,14 +175,33 @@ class World:
         disks += DISK.format(format="raw", path=data_disk, letter="b")
         if sized:
             disks += self._add_sized(host, directory)
-        host.hypervisor.define(
-            DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC), autostart=True
-        )
+        if layout == "block":
+            disks += self._add_blocks(host)
+        xml = DOMAIN.format(name=name, uuid=number, disks=disks, mac=PORT_MAC)
+        if firmware:
+            nvram = f"<nvram>/var/lib/libvirt/qemu/nvram/{name}_VARS.fd</nvram></os>"
+            tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
+            xml = xml.replace("</os>", nvram).replace("</devices>", tpm)
+        host.hypervisor.define(xml, autostart=True)
         if running:
             host.hypervisor.start(number)
             host.volumes.connected.add("data")
         Adoption(self.database, host.hypervisor, host.name).run()
         return number
+
+    def _add_blocks(self, home: FakeHost) -> str:
+        """Give each host a volume group and a device full of old data, and the server one of both on its host."""
+        for host in self.hosts.values():
+            FakeLvm(host.root).add_group("vg-0", 9)
+            host.at(DEVICE).parent.mkdir(parents=True)
+            host.at(DEVICE).write_bytes(b"\xa5" * (5 << 20))
+        FakeLvm(home.root).create("vg-0", "web1", 6 << 20, "nova")
+        for path, size in ((VOLUME, 8 << 20), (DEVICE, 5 << 20)):
+            home.at(path).write_bytes(bytes(1 << 20) + path.encode() + bytes(size - (1 << 20) - len(path)))
+        disks = (
+            BLOCK_DISK.format(path=path, letter=letter) for path, letter in ((VOLUME, "e"), (DEVICE, "f"))
+        )
+        return "".join(disks)
 
     def _add_sized(self, host: FakeHost, directory: str) -> str:
         ephemeral, swap = f"{directory}/disk.local", f"{directory}/disk.swap"
@@ -325,7 +357,8 @@ def fake_host(
     """Return a host whose files lie under *directory*, with these of its drivers."""
     home = directory / name
     root, private = home / "root", home / "private"
-    for path in (INSTANCES, POOL, "/var/lib/libvirt/qemu/nvram", "/var/lib/hostler/migrations"):
+    states = ("/var/lib/libvirt/qemu/nvram", "/var/lib/libvirt/swtpm")
+    for path in (INSTANCES, POOL, *states, "/var/lib/hostler/migrations"):
         under(root, path).mkdir(parents=True, exist_ok=True)
     hypervisor.bridges.add("br0")
     network = directory / "network"
@@ -355,7 +388,12 @@ def fake_host(
 def files_of(name: str, root: Path, hypervisor: FakeHypervisor, state_path: str) -> LocalFiles:
     """Return the driver of a host's files; as a worker's it keeps what servers use, and set-aside ones need."""
     files = LocalFiles(
-        INSTANCES, str(root), host=name, in_use=lambda path: is_used(files, hypervisor, state_path, path)
+        INSTANCES,
+        str(root),
+        host=name,
+        in_use=lambda path: is_used(files, hypervisor, state_path, path),
+        block_devices=["/dev/disk/by-id/*"],
+        lvm=FakeLvm(root),
     )
     return files
 

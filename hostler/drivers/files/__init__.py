@@ -126,6 +126,12 @@ class InstanceFiles(Protocol):
         do it inherit the descriptor *keep*. :class:`~hostler.errors.ResizeError` if it cannot be done.
         """
 
+    def free(self, paths: Sequence[str]) -> list[str]:
+        """Return those of *paths* at which nothing is. It only reads."""
+
+    def remove_made(self, paths: Sequence[str]) -> None:
+        """Remove the files and directories at *paths*, which were :meth:`free`; nothing where nothing is."""
+
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 
-from hostler.drivers.files import Digest
+from hostler.drivers import devices
+from hostler.drivers.files import Digest, disk
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
+from hostler.drivers.files.blocks import Blocks
 from hostler.drivers.files.chain import Chains
+from hostler.drivers.files.lvm import Lvm
 from hostler.drivers.files.marked import Marked, Marks
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
@@ -28,7 +31,9 @@ class LocalFiles:
 
     *root* is put before every path when the disk is touched, so that two hosts of a test can live in two
     temporary directories; no path that comes back, or is given to a *digest*, carries it. *in_use*
-    says whether any server of this host uses a shared file; without it, shared files are never removed.
+    says whether any server of this host uses a shared file, or a block device; without it, shared files are never
+    removed, and no device is overwritten. *block_devices*: paths, or patterns of them, of the block devices that
+    arriving servers may overwrite.
     """
 
     def __init__(
@@ -41,6 +46,9 @@ class LocalFiles:
         nvram_path: str = Place.nvram_path,
         tpm_path: str = Place.tpm_path,
         lock_path: str = Place.lock_path,
+        devices_path: str = Place.devices_path,
+        block_devices: Sequence[str] = (),
+        lvm: Lvm | None = None,
     ) -> None:
         self._place = Place(
             host=host or platform.node(),
@@ -49,7 +57,10 @@ class LocalFiles:
             nvram_path=nvram_path,
             tpm_path=tpm_path,
             lock_path=lock_path,
+            devices_path=devices_path,
         )
+        lvm = lvm or Lvm(self._place.at(lock_path).with_name("lvm.lock"))
+        self._blocks = Blocks(self._place, lvm, block_devices, in_use)
         self._aside = Aside(self._place)
         self._parts = Parts(self._place)
         self._arrival = Arrival(self._place, self._parts, in_use)
@@ -61,7 +72,7 @@ class LocalFiles:
     ) -> tuple[list[Unit], list[str]]:
         """Return what moves and what keeps it from moving; the rules are in :mod:`.survey`."""
         with as_source(self._place):
-            return Survey(self._place, domain, others, digest).take()
+            return Survey(self._place, domain, others, digest, self._blocks.survey).take()
 
     def swap_area(self, disk: Disk) -> SwapArea | None:
         """Return the swap area on *disk*; how it is known is in :mod:`.resizing`."""
@@ -72,7 +83,8 @@ class LocalFiles:
     ) -> list[str]:
         """Return why *units* cannot be received here."""
         with as_destination(self._place):
-            return Room(self._place, instance, migration, digest, same_host).problems(units)
+            found = Room(self._place, instance, migration, digest, same_host).problems(_files(units))
+            return found + self._blocks.problems(_blocks(units), migration, same_host=same_host)
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
@@ -80,73 +92,125 @@ class LocalFiles:
 
     def aside(self, unit: Unit, migration: str) -> str:
         """Return the path to read *unit* from once it is set aside."""
+        if unit.block:
+            return self._blocks.aside(unit, migration)
         return self._aside.path(unit, migration)
 
     def set_aside(self, unit: Unit, migration: str) -> None:
         """Rename *unit* out of the way."""
-        self._aside.set_aside(unit, migration)
+        with as_source(self._place):
+            (self._blocks if unit.block else self._aside).set_aside(unit, migration)
 
     def put_back(self, unit: Unit, migration: str) -> None:
         """Rename *unit* back; the mark goes last."""
-        self._aside.put_back(unit, migration)
+        with as_source(self._place):
+            (self._blocks if unit.block else self._aside).put_back(unit, migration)
 
     def way_back_problems(
         self, units: Sequence[Unit], migration: str, digest: Digest, *, same_host: bool = False
     ) -> list[str]:
         """Return why *units* could not be put back whole."""
         with as_source(self._place):
-            own = [problem for unit in units for problem in self._aside.problems(unit, migration, same_host)]
+            own = [one for unit in _files(units) for one in self._aside.problems(unit, migration, same_host)]
+            for unit in _blocks(units):
+                own += self._blocks.way_back_problems(unit, migration, same_host=same_host)
             return own + changed(self._place, units, digest)
 
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """Remove what was set aside; renamed once more before, so that a removal cut short knows its own."""
-        self._aside.remove_aside(unit, migration)
+        with as_source(self._place):
+            (self._blocks if unit.block else self._aside).remove_aside(unit, migration)
 
     def part(self, unit: Unit, instance: str, migration: str) -> str:
         """Return the path to write *unit* to."""
+        if unit.block:
+            return self._blocks.part(unit, migration)
         return self._parts.path(unit, instance, migration)
 
     def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Make a part directory beside each final place, also where a SHARED unit is relied on."""
-        self._parts.make(units, instance, migration)
+        self._parts.make(_files(units), instance, migration)
+        with as_destination(self._place):
+            for unit in _blocks(units):
+                self._blocks.make(unit, instance, migration)
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories, and the parents that were made for them if they are empty."""
-        self._parts.remove(units, instance, migration)
+        self._parts.remove(_files(units), instance, migration)
+        with as_destination(self._place):
+            for unit in _blocks(units):
+                self._blocks.remove(unit, migration)
 
     def settle(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Forget how to take back what was placed.
 
         The server must be defined here by then: see :mod:`.shared`.
         """
-        self._parts.remove(units, instance, migration)
+        self._parts.remove(_files(units), instance, migration)
+        with as_destination(self._place):
+            for unit in _blocks(units):
+                self._blocks.settle(unit, migration)
 
     def place(self, unit: Unit, instance: str, migration: str) -> None:
         """Rename *unit* into its final place."""
-        self._arrival.place(unit, instance, migration)
+        if not unit.block:
+            self._arrival.place(unit, instance, migration)
+            return
+        with as_destination(self._place):
+            self._blocks.place(unit, migration)
 
     def unplace(self, unit: Unit, instance: str, migration: str) -> None:
         """Rename *unit* back into its part directory; the rule for shared files is in :mod:`.shared`."""
-        self._arrival.unplace(unit, instance, migration)
+        if not unit.block:
+            self._arrival.unplace(unit, instance, migration)
+            return
+        with as_destination(self._place):
+            self._blocks.unplace(unit, migration)
 
     def strangers(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
         """Return what is in the places of *units* and is not the migration's."""
         with as_destination(self._place):
-            found = [self._arrival.stranger(unit, instance, migration) for unit in units]
+            found = [self._arrival.stranger(unit, instance, migration) for unit in _files(units)]
+            found += [self._blocks.stranger(unit, migration) for unit in _blocks(units)]
         return [problem for problem in found if problem]
 
     def written(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
-        """Return which images were written to since they were placed, as their times say."""
+        """Return which images were written to since they were placed, as their times say.
+
+        A block device has none, and may have been.
+        """
         with as_destination(self._place):
-            return [path for unit in units for path in self._arrival.written(unit, instance, migration)]
+            found = [
+                path for unit in _files(units) for path in self._arrival.written(unit, instance, migration)
+            ]
+        return found + [unit.path for unit in _blocks(units)]
 
     def resize(self, change: DiskChange, checkpoint: Callable[[], None], keep: int | None) -> None:
         """Give a placed disk its new size; the rules are in :mod:`.resizing`."""
+        if change.block:
+            with as_destination(self._place):
+                self._blocks.resize(change)
         self._resizing.resize(change, checkpoint, keep)
+
+    def free(self, paths: Sequence[str]) -> list[str]:
+        """Return those of *paths* at which nothing is."""
+        return [path for path in paths if disk.look(self._place.at(path)) is None]
+
+    def remove_made(self, paths: Sequence[str]) -> None:
+        """Remove what was made there; no link is followed."""
+        with as_destination(self._place):
+            for file in map(self._place.at, paths):
+                if disk.is_directory(disk.look(file)):
+                    disk.remove_tree(file)
+                elif disk.look(file) is not None:
+                    disk.unlink(file)
+                    disk.sync_directory(file.parent)
 
     def absent(self, units: Sequence[Unit]) -> list[str]:
         """Return which files of *units* are not in place."""
-        return absent(self._place, units)
+        with as_destination(self._place):
+            found = [problem for unit in _blocks(units) for problem in self._blocks.absent(unit)]
+        return absent(self._place, _files(units)) + found
 
     def users(self, path: str, domains: Sequence[Domain]) -> list[str]:
         """Return the servers among *domains* that use the file at *path*, also as a backing file."""
@@ -155,9 +219,26 @@ class LocalFiles:
     def marked(self, domains: Sequence[Domain], more: Sequence[str] = ()) -> list[Marked]:
         """Return every path with our mark; where it looks is in :mod:`.marked`."""
         with as_source(self._place):
-            return self._marks.find(domains, more)
+            return self._marks.find(domains, more) + self._blocks.marked()
 
     def remove_marked(self, mark: Marked, domains: Sequence[Domain]) -> None:
         """Remove one of them."""
         with as_source(self._place):
-            self._marks.remove(mark, domains)
+            if not self._blocks.remove_marked(mark):
+                self._marks.remove(mark, domains)
+
+    def same(self, path: str, other: str) -> bool:
+        """Tell whether two paths name one file or one device."""
+        try:
+            status, its = self._place.at(path).stat(), self._place.at(other).stat()
+        except OSError:
+            return path == other
+        return devices.identity(status) == devices.identity(its)
+
+
+def _files(units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if unit.block is None]
+
+
+def _blocks(units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if unit.block is not None]

@@ -45,6 +45,7 @@ class Marked(Record):
     home: str = ""  #: ASIDE: where it belongs
     home_taken: bool = False  #: ASIDE: something lies there
     placed: list[str] = field(default_factory=list)  #: PART: what it placed, as far as it is there still
+    volume: str = ""  #: it is this logical volume, ``GROUP/NAME``
 
 
 class Marks:
@@ -187,7 +188,8 @@ class Marks:
 
 def _directories(domains: Sequence[Domain]) -> Iterator[str]:
     for domain in domains:
-        paths = [path for one in domain.disks for path in (one.path, *one.backing)]
+        # The names that LVM makes of its volumes are links, and tell nothing: their tags do.
+        paths = [path for one in domain.disks if not one.block for path in (one.path, *one.backing)]
         for path in [*paths, domain.nvram, domain.tpm_state]:
             if path is not None and path.startswith("/"):
                 yield posixpath.dirname(path)

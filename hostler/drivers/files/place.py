@@ -20,6 +20,7 @@ class Place:
     nvram_path: str = "/var/lib/libvirt/qemu/nvram"
     tpm_path: str = "/var/lib/libvirt/swtpm"
     lock_path: str = "/run/hostler/shared-files.lock"
+    devices_path: str = "/var/lib/hostler/devices"  #: what is noted of block devices that were given over
 
     def at(self, path: str) -> Path:
         """Return where *path* is for this process."""

@@ -1,5 +1,7 @@
 """Disks of another size: images grown, their file system with them, swap made anew under its old name.
 
+A block device has its new size before it comes here: see :mod:`.blocks`.
+
 Only the destination's copy is touched, in place: what was placed is known by its inode. Everything here may be killed
 and done again: an image that has its size already is left, a file system that fills its disk is, too, and swap holds
 nothing that could be lost. All that a ``qemu-img resize`` that was killed leaves behind are a few unused clusters.
@@ -58,7 +60,8 @@ class Resizing:
         """See :meth:`hostler.drivers.files.InstanceFiles.swap_area`."""
         try:
             if one.format == "raw":
-                return read_swap_area(_beginning(self._place.at(one.path)))
+                file = self._place.at(one.path)
+                return read_swap_area(_beginning(file.resolve() if one.block else file))
             return read_swap_area(_beginning_of_image(image_options(self._place, one.path, one.format)))
         except (OSError, ResizeError, subprocess.SubprocessError):
             return None
@@ -82,7 +85,8 @@ class _Work:
     """One disk."""
 
     def __init__(self, place: Place, change: DiskChange, checkpoint: Checkpoint, keep: int | None) -> None:
-        self.file = place.at(change.path)
+        # The names of a device are links, as often as not.
+        self.file = place.at(change.path).resolve() if change.block else place.at(change.path)
         self._place = place
         self._change = change
         self._checkpoint = checkpoint
@@ -91,7 +95,7 @@ class _Work:
     def grow(self) -> None:
         """Make the image larger, and what fills it."""
         path, image_format, wanted = self._change.path, self._change.format, self._change.new_bytes
-        if Chains(self._place.at).of(path, image_format).virtual_bytes < wanted:
+        if not self._change.block and Chains(self._place.at).of(path, image_format).virtual_bytes < wanted:
             options = image_options(self._place, path, image_format)
             self._run(*_LIMITS, "qemu-img", "resize", "-q", "--image-opts", options, str(wanted))
         if image_format == "raw" and is_bare_ext(_beginning(self.file)):

@@ -22,11 +22,18 @@ from hostler.drivers.files import markers
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
     """Hold the host's lock of shared files; the kernel drops it when the process dies."""
+    with held(lock):
+        yield
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[int]:
+    """Hold a lock of the host; the descriptor that comes holds it in whoever inherits it, too."""
     lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        yield fd
     finally:
         os.close(fd)
 

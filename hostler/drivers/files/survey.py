@@ -26,7 +26,7 @@ from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.place import Place
 from hostler.drivers.files.uses import Uses, is_own
 from hostler.errors import DiskNotFound, ImageTransferError, InvalidDiskInfo
-from hostler.objects import Domain, Unit, UnitKind
+from hostler.objects import Disk, Domain, Unit, UnitKind
 
 #: What is added to a name at most: ``.<uuid>_removed``, in bytes.
 _LONGEST_SUFFIX = 45
@@ -40,11 +40,18 @@ class Survey:
     """One look at one domain's files."""
 
     def __init__(
-        self, place: Place, domain: Domain, others: Sequence[Domain], digest: Callable[[str], str]
+        self,
+        place: Place,
+        domain: Domain,
+        others: Sequence[Domain],
+        digest: Callable[[str], str],
+        block: Callable[[Disk], tuple[Unit | None, list[str]]],
     ) -> None:
         self._place = place
         self._domain = domain
         self._digest = digest
+        self._block = block  #: looks at a disk that is a block device
+        self._disks = [one for one in domain.disks if not one.block]
         self._chains = Chains(place.at)
         self._uses = Uses(place, others, self._chains)
         self._units: list[Unit] = []
@@ -57,6 +64,9 @@ class Survey:
         backing = self._backing_files()
         for path in own:
             self._take_own(path)
+        for one in self._domain.disks:
+            if one.block:
+                self._take_block(one)
         if self._domain.tpm_state is not None:
             self._take_tpm_state(self._domain.tpm_state)
         for path in dict.fromkeys([*self._readonly_files(), *backing]):
@@ -70,7 +80,7 @@ class Survey:
 
     def _own_files(self) -> list[str]:
         paths: list[str] = []
-        for one in self._domain.disks:
+        for one in self._disks:
             if is_own(one):
                 if one.path in paths:
                     self._object(f"two disks of {self._domain.name} are the same file, {one.path}")
@@ -81,12 +91,12 @@ class Survey:
         return [path for path in dict.fromkeys(paths) if self._is_plain(path)]
 
     def _readonly_files(self) -> list[str]:
-        paths = [one.path for one in self._domain.disks if not is_own(one)]
+        paths = [one.path for one in self._disks if not is_own(one)]
         return [path for path in [*paths, *self._domain.boot_files] if self._is_plain(path)]
 
     def _backing_files(self) -> list[str]:
         found: list[str] = []
-        for one in self._domain.disks:
+        for one in self._disks:
             if self._is_plain(one.path) and on_disk.look(self._place.at(one.path)) is not None:
                 chain = self._chains.of(one.path, one.format)
                 found += chain.backing
@@ -141,6 +151,18 @@ class Survey:
             self._object(problem)
         self._units.append(tree.file_unit(path, UnitKind.OWN, status, self._image(path)))
 
+    def _take_block(self, one: Disk) -> None:
+        if not self._is_plain(one.path):
+            return
+        unit, problems = self._block(one)
+        problems += [f"{one.path} is used by {use.server}, too" for use in self._uses.of(one.path)]
+        if any(one.path == other.path for other in self._units):
+            problems.append(f"two disks of {self._domain.name} are the same device, {one.path}")
+        for problem in problems:
+            self._object(problem)
+        if unit is not None:
+            self._units.append(unit)
+
     def _take_tpm_state(self, path: str) -> None:
         status = on_disk.look(self._place.at(path))
         if status is None or not self._is_plain(path) or self._covered(path):
@@ -167,7 +189,7 @@ class Survey:
 
     def _image(self, path: str) -> tuple[str, int] | None:
         """Return the declared format of the image at *path*, and the size that the guest sees."""
-        for one in self._domain.disks:
+        for one in self._disks:
             if one.path == path:
                 return one.format, self._chains.of(path, one.format).virtual_bytes
         return None
@@ -232,8 +254,8 @@ class Survey:
         return not uses and not traces and not self._strange_images(directory, [e.name for e in inside.files])
 
     def _strange_images(self, directory: str, names: list[str]) -> list[str]:
-        known = {one.path for one in self._domain.disks}
-        for one in self._domain.disks:
+        known = {one.path for one in self._disks}
+        for one in self._disks:
             known.update(self._chains.of(one.path, one.format).backing)
         known.update(self._domain.boot_files)
         images = [name for name in names if PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES]

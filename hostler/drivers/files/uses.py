@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostler.drivers import devices
 from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.place import Place
 from hostler.objects import Disk, Domain
@@ -27,12 +28,12 @@ def is_own(disk: Disk) -> bool:
 
 
 class Uses:
-    """All files that *others* use, chains included; known by name, through links, and by inode."""
+    """All files that *others* use, chains included; known by name, through links, by inode, by device."""
 
     def __init__(self, place: Place, others: Sequence[Domain], chains: Chains) -> None:
         self._place = place
         self._by_path: dict[str, list[Use]] = {}
-        self._by_inode: dict[tuple[int, int], list[Use]] = {}
+        self._by_identity: dict[devices.Identity, list[Use]] = {}
         for other in others:
             for path, writes in _references(other, chains):
                 self._note(Use(other.name, path, writes))
@@ -45,7 +46,7 @@ class Uses:
             status = file.stat()
         except OSError:
             return found
-        return found or self._by_inode.get((status.st_dev, status.st_ino), [])
+        return found or self._by_identity.get(devices.identity(status), [])
 
     def within(self, directory: str) -> list[Use]:
         """Return who uses *directory* or anything below it."""
@@ -64,7 +65,7 @@ class Uses:
             status = file.stat()
         except OSError:
             return
-        self._by_inode.setdefault((status.st_dev, status.st_ino), []).append(use)
+        self._by_identity.setdefault(devices.identity(status), []).append(use)
 
 
 def _real(file: Path) -> str:
@@ -77,7 +78,8 @@ def _real(file: Path) -> str:
 def _references(domain: Domain, chains: Chains) -> Iterator[tuple[str, bool]]:
     for disk in domain.disks:
         yield disk.path, not disk.readonly and disk.device != "cdrom"
-        for path in [*disk.backing, *chains.of(disk.path, disk.format).backing]:
+        behind = [] if disk.block else chains.of(disk.path, disk.format).backing
+        for path in [*disk.backing, *behind]:
             yield path, False
     for state in (domain.nvram, domain.tpm_state):
         if state is not None:

@@ -203,16 +203,19 @@ def _disks(root: Element, resolve: VolumeResolver | None) -> Iterator[Disk]:
                 readonly=disk.find("readonly") is not None or disk.get("device") == "cdrom",
                 shareable=disk.find("shareable") is not None,
                 backing=list(_backing(disk)),
+                block=disk.get("type") == "block",
             )
 
 
 def disk_path(disk: Element, resolve: VolumeResolver | None) -> str | None:
-    """Return the file that holds the bytes of a ``<disk>``; None if no file does."""
+    """Return the file or block device that holds the bytes of a ``<disk>``; None if none does."""
     source = disk.find("source")
     if source is None:
         return None
     if disk.get("type") == "file":
         return source.get("file") or None
+    if disk.get("type") == "block":
+        return source.get("dev") or None
     if disk.get("type") == "volume" and resolve is not None:
         return resolve(source.get("pool", ""), source.get("volume", ""))
     return None
@@ -285,6 +288,11 @@ def unnamed_nvram(domain: Domain) -> str | None:
     if domain.nvram is not None or os is None or os.get("firmware") != "efi" or os.find("loader") is not None:
         return None
     return f"{NVRAM_BASE}/{domain.name}_VARS.fd"
+
+
+def state_paths(domain: Domain) -> list[str]:
+    """Return where libvirt makes UEFI variables and TPM state that are not there when a guest is created."""
+    return [path for path in (domain.nvram or unnamed_nvram(domain), domain.tpm_state) if path]
 
 
 def _tpm_state(root: Element) -> str | None:

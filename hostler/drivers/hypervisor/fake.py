@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_xml, pins, placing, topology
+from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_size, domain_xml, pins, placing, topology
 from hostler.drivers.hypervisor.definitions import Definitions
-from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, under
+from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, make_state, under
 from hostler.objects import (
     Domain,
     DomainSummary,
@@ -287,6 +287,8 @@ class FakeHypervisor(Definitions):
                     return
                 raise self._foreign(f"domain {wanted.name!r}")
             self._require_files(wanted.uuid, xml)
+            if self.root is not None:
+                make_state(self.root, wanted)
             self.guests[wanted.uuid] = FakeGuest(xml, persistent=False, state=PowerState.PAUSED)
         self._tell(wanted.uuid)
 

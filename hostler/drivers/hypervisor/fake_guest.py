@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hostler.drivers.hypervisor.domain_xml import state_paths
 from hostler.objects import Domain, PowerState, Snapshot
 
 
@@ -37,6 +38,16 @@ class Journal:
 def under(root: Path, path: str) -> Path:
     """Return where the absolute *path* of a fake host lies under *root*."""
     return root / path.lstrip("/")
+
+
+def make_state(root: Path, domain: Domain) -> None:
+    """Make UEFI variables and TPM state where there are none, as libvirt does."""
+    for path in state_paths(domain):
+        place = under(root, path)
+        if not place.exists():
+            file = place / "tpm2/tpm2-00.permall" if path == domain.tpm_state else place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"made here")
 
 
 def files_of(domain: Domain) -> list[str]:

@@ -58,9 +58,7 @@ def _disk_source(
         pool, volume = source.get("pool", ""), source.get("volume", "")
         if resolve is None or resolve(pool, volume) is None:
             yield f"{name} is volume {volume!r} of pool {pool!r}, which is no file that this host knows"
-    elif kind == "block":
-        yield f"{name} is a block device ({source.get('dev', '?')}): not supported yet"
-    elif kind not in ("file", "network"):
+    elif kind not in ("file", "block", "network"):
         yield f"{name} is of type {kind!r}: not supported"
     elif source.get("fdgroup"):
         yield f"{name} is a file that was handed to libvirt opened ({source.get('fdgroup')}): not supported"

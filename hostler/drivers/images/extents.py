@@ -47,6 +47,9 @@ def data_extents(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole up to the end
                 return
+            if error.errno == errno.EINVAL:  # a block device, which does not tell what it holds
+                yield position, stop
+                return
             raise
         if begin >= stop:
             return

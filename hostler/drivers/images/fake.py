@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hostler.drivers import devices
 from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state
 from hostler.drivers.images.link import WORDS, Broken, Outage
 from hostler.drivers.images.outgoing import Outgoing
@@ -177,10 +178,12 @@ class _FakeCopy:
     def _survey(self) -> None:
         fd = self._opened(self._file.export.name)
         try:
-            if os.fstat(fd).st_size != self._file.export.size_bytes:
+            if not self._file.fits(devices.size_bytes(fd)):
                 raise self._file.failed("the destination offers another size")
             with self._file.lock:
-                self._file.survey(extents.data_extents(fd, 0, self._file.size_bytes))
+                whole = iter([(0, self._file.size_bytes)])  # a device does not tell what it holds
+                data = extents.data_extents(fd, 0, self._file.size_bytes)
+                self._file.survey(whole if self._file.export.block else data)
         finally:
             os.close(fd)
 

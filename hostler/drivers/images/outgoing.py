@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hostler import errors
+from hostler.drivers import devices
 from hostler.drivers.images import extents, ledger, manifest
 from hostler.objects import CopyProgress, Export, ImageDigest
 
@@ -31,7 +32,9 @@ class Outgoing:
         self.export = export
         self.path = export.source
         with self.reading():
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # The names of a device are links, as often as not.
+            follow = 0 if export.block else os.O_NOFOLLOW
+            self.fd = os.open(self.path, os.O_RDONLY | follow | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._found = os.fstat(self.fd)
             self.size_bytes = self._check_kind()
@@ -41,6 +44,7 @@ class Outgoing:
             os.close(self.fd)
             raise
         self.lock = threading.Lock()
+        self._nonce = os.urandom(ledger.STAMP_BYTES)
         self.workers = 0
         self.surveyed = False
         self.done_bytes = 0
@@ -56,9 +60,11 @@ class Outgoing:
         os.close(self.fd)
 
     def _check_kind(self) -> int:
-        if not stat.S_ISREG(self._found.st_mode):
+        if self.export.block and not devices.is_block(self._found):
+            raise self.unreadable("it is not a block device")
+        if not self.export.block and not stat.S_ISREG(self._found.st_mode):
             raise self.unreadable("it is not a regular file")
-        size, room = self._found.st_size, self.export.size_bytes
+        size, room = devices.size_bytes(self.fd), self.export.size_bytes
         if size > room or (self.export.exact and size != room):
             raise self.unreadable(f"it has {size} bytes; the destination has been told {room}")
         return size
@@ -69,6 +75,11 @@ class Outgoing:
         self._recalled = bytearray(len(self.blocks))
         self._next = 0
         self._settled = 0
+
+    def fits(self, offered_bytes: int) -> bool:
+        """Whether the destination offers what it was told to; a block device may be larger."""
+        wanted = self.export.size_bytes
+        return offered_bytes >= wanted if self.export.block else offered_bytes == wanted
 
     # -- which blocks -------------------------------------------------------------------------------------
 
@@ -96,6 +107,10 @@ class Outgoing:
 
     def stamp(self, boot: bytes) -> bytes:
         """Return what tells this state of the file, in this run of the source's kernel, from any other."""
+        if self.export.block:
+            return (
+                self._nonce
+            )  # a device has no time of its last change: all of it is read again, and compared
         return ledger.source_stamp(self._found, boot)
 
     def _recall(self, known: Iterable[ledger.Arrived], stamp: bytes) -> None:
@@ -186,6 +201,9 @@ class Outgoing:
 
     def check_unchanged(self) -> None:
         """Raise :class:`hostler.errors.ImageTransferError` if the file is not what it was at the start."""
+        if self.export.block:
+            self._check_same_device()
+            return
         with self.reading():
             now, named = os.fstat(self.fd), Path(self.path).lstat()
         if (named.st_dev, named.st_ino) != (self._found.st_dev, self._found.st_ino):
@@ -197,6 +215,15 @@ class Outgoing:
             )
         if (now.st_mtime_ns, now.st_ctime_ns) != (self._found.st_mtime_ns, self._found.st_ctime_ns):
             raise self.unreadable("it was changed during the copy")
+
+    def _check_same_device(self) -> None:
+        """A device has no time of its last change: only that it is the same one can be told."""
+        with self.reading():
+            named, size = Path(self.path).stat(), devices.size_bytes(self.fd)
+        if devices.identity(named) != devices.identity(self._found):
+            raise self.unreadable("another device has taken its place during the copy")
+        if size != self.size_bytes:
+            raise self.unreadable(f"its size has changed from {self.size_bytes} to {size} bytes")
 
     def failed(self, reason: str) -> errors.ImageTransferError:
         """Return the error that names this file."""

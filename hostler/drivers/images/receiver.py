@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostler import errors
+from hostler.drivers import devices
 from hostler.drivers import processes as process
 from hostler.drivers.images import confined, ledger, listener, manifest, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
@@ -190,9 +191,12 @@ class NbdReceiver:
                 raise self._unavailable(f"export name {export.name!r} is no number")
             kept = self._ledger(receiving.migration, export)
             try:
-                if not self._local(export.part).exists():
-                    state.remove(kept)  # first: it must not tell of another file's blocks
-                _make_sparse(self._local(export.part), export.size_bytes)
+                if export.block:
+                    _check_device(self._local(export.part), export.size_bytes)
+                else:
+                    if not self._local(export.part).exists():
+                        state.remove(kept)  # first: it must not tell of another file's blocks
+                    _make_sparse(self._local(export.part), export.size_bytes)
                 _make_sparse(
                     self._manifest(receiving.migration, export), manifest.upper_bound(export.size_bytes)
                 )
@@ -222,7 +226,10 @@ class NbdReceiver:
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:
-            for path in (self._local(export.part), self._manifest(record.migration, export)):
+            part, notes = self._local(export.part), self._manifest(record.migration, export)
+            if export.block and devices.look(part) is None:
+                raise self._unavailable(f"{part} is gone")
+            for path in (notes,) if export.block else (part, notes):
                 if path.is_symlink() or not path.is_file():
                     raise self._unavailable(f"{path} is gone")
 
@@ -323,6 +330,14 @@ class NbdReceiver:
     def _log_tail(self, migration: str) -> str:
         lines = (self._home(migration) / "receiver.log").read_text(errors="replace").splitlines()
         return " / ".join(lines[-3:])
+
+
+def _check_device(path: Path, size: int) -> None:
+    """See that a device is there and large enough; a name without one would become a file in memory."""
+    with devices.opened(path, os.O_RDWR) as fd:
+        found = devices.size_bytes(fd)
+    if found < size:
+        raise OSError(errno.ENOSPC, f"it has {found} bytes, and {size} are to arrive")
 
 
 def _make_sparse(path: Path, size: int) -> None:

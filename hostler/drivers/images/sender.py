@@ -289,7 +289,7 @@ class Carrier:
         with file.lock:
             if file.surveyed:
                 return
-            if link.size_bytes != file.export.size_bytes:
+            if not file.fits(link.size_bytes):
                 raise file.failed(
                     f"the destination offers {link.size_bytes} bytes, not {file.export.size_bytes}"
                 )

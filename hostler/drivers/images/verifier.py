@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from hostler import errors
+from hostler.drivers import devices
 from hostler.drivers.images import Checkpoint, extents, manifest, state
 from hostler.objects import Export, ImageDigest
 
@@ -20,7 +21,7 @@ class DiskVerifier:
         self._state_dir = Path(state_dir)
 
     def verify(self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint) -> None:
-        """Cut the part file to its size, read it from the disk, compare it with what left; fsync it."""
+        """Cut a part file to its size, read it from the disk, compare it with what left; fsync it."""
         path = state.migration_directory(self._state_dir, migration) / f"{export.name}.manifest"
         left = manifest.load(path, migration)
         if (left.digest, left.size_bytes) != (expected.digest, expected.size_bytes):
@@ -28,9 +29,9 @@ class DiskVerifier:
                 path=str(path), reason=f"the manifest is not that of {expected.path} as it left"
             )
         part = self._local(export.part)
-        with _opened(part, os.O_RDWR) as fd:
-            _cut(fd, export.part, left.size_bytes)
-            _drop_cache(fd)
+        with _opened(part, os.O_RDWR, block=export.block) as fd:
+            _cut(fd, export, left.size_bytes)
+            devices.forget_cache(fd)
             arrived = extents.hashed_blocks(fd, left.size_bytes, checkpoint)
             _compare(export.part, left.size_bytes, left.entries(), arrived)
             os.fsync(fd)
@@ -48,9 +49,9 @@ class DiskVerifier:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: Path, flags: int, *, block: bool = False) -> Iterator[int]:
     try:
-        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, flags | (0 if block else os.O_NOFOLLOW) | os.O_CLOEXEC)
     except OSError as error:
         raise errors.InvalidDiskInfo(path=str(path), reason=f"cannot be opened: {error.strerror}") from error
     try:
@@ -61,20 +62,15 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _cut(fd: int, path: str, size: int) -> None:
-    found = os.fstat(fd).st_size
+def _cut(fd: int, export: Export, size: int) -> None:
+    if export.block and not devices.is_block(os.fstat(fd)):
+        raise errors.InvalidDiskInfo(path=export.part, reason="it is not a block device")
+    found = devices.size_bytes(fd)
     if found < size:
         expected, actual = f"{size} bytes", f"{found} bytes"
-        raise errors.ImageMismatch(path=path, offset=found, expected=expected, actual=actual)
-    if found > size:
+        raise errors.ImageMismatch(path=export.part, offset=found, expected=expected, actual=actual)
+    if found > size and not export.block:
         os.ftruncate(fd, size)
-
-
-def _drop_cache(fd: int) -> None:
-    """See every byte on the disk, and forget it: what is read next comes from the disk."""
-    os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
 def _compare(

@@ -53,7 +53,8 @@ class AtHost:
             if self._needed(mark.migration):
                 continue
             fate = self._recorded.fate(mark.migration)
-            what = _WORDS[mark.kind].format(path=mark.path)
+            words = "the logical volume {path}" if mark.volume else _WORDS[mark.kind]
+            what = words.format(path=mark.path)
             facts: Facts = {"kind": str(mark.kind), "host": self._host, "object": mark.path}
             facts |= {"migration": mark.migration, "instance": fate.instance}
             doubt = self._doubt(mark, fate)
@@ -78,6 +79,8 @@ class AtHost:
         return None
 
     def _by_hand(self, mark: Marked) -> str:
+        if mark.volume:
+            return on(self._host, "lvs", "-o", "+lv_tags", mark.volume)
         if mark.kind is MarkKind.ASIDE and not mark.home_taken:
             return on(self._host, "mv", "--no-clobber", "--", mark.path, mark.home)
         if mark.kind is MarkKind.ASIDE:

@@ -173,7 +173,7 @@ def _directories(inventory: object) -> Iterable[str]:
         units = Inventory.from_dict(inventory).units  # type: ignore[arg-type]
     except (TypeError, ValueError, AttributeError):  # another version's, or of a step that failed
         return []
-    return [unit.path.rpartition("/")[0] for unit in units]
+    return [unit.path.rpartition("/")[0] for unit in units if unit.block is None]
 
 
 def _fates(session: Session) -> Iterable[Fate]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hostler.drivers.files import markers
+from hostler.drivers.files.lvm_fake import FakeLvm
 from hostler.drivers.files.markers import Marker
 from hostler.errors import MigrationError
 from hostler.jobboard.jobs import Posting
@@ -88,6 +89,7 @@ def directory(world: World, host: str, path: str, migration: str | None = None, 
 
 def file(world: World, host: str, path: str) -> Path:
     made = world.hosts[host].at(path)
+    made.parent.mkdir(exist_ok=True)
     made.write_bytes(b"bytes")
     return made
 
@@ -139,6 +141,47 @@ def part_that_has_placed_a_file(world: World) -> list[str]:
     path = f"{INSTANCES}/{SOMEBODY}.{number}.part"
     directory(world, "kvm2", path, number, instance=SOMEBODY, placed={"gone.qcow2": placed.stat().st_ino})
     return ["kvm2", f"{INSTANCES}/gone.qcow2"]
+
+
+def volume(world: World, host: str, name: str, migration: str) -> str:
+    """Make a logical volume with a migration's tag."""
+    lvm = FakeLvm(world.hosts[host].root)
+    if not lvm.groups():
+        lvm.add_group("vg-0", 9)
+    lvm.create("vg-0", name, 4 << 20, f"hostler.{migration}")
+    return f"/dev/vg-0/{name}"
+
+
+@safe
+def part_that_is_a_volume(world: World) -> list[str]:
+    number = recorded(world)
+    return ["kvm2", "the logical volume " + volume(world, "kvm2", f"gone.{number}.part", number), "undone"]
+
+
+@safe
+def aside_volume_of_a_confirmed_migration(world: World) -> list[str]:
+    number = recorded(world, "confirmed")
+    return ["kvm1", volume(world, "kvm1", f"gone.{number}_resize", number), "confirmed"]
+
+
+@unsafe
+def aside_volume_of_an_undone_migration(world: World) -> list[str]:
+    number = recorded(world)
+    path = volume(world, "kvm1", f"gone.{number}_resize", number)
+    return ["kvm1", path, "only copy", "lvs -o +lv_tags vg-0/gone."]
+
+
+@safe
+def mark_of_a_volume_that_stays(world: World) -> list[str]:
+    return ["kvm2", volume(world, "kvm2", "here", recorded(world, "confirmed"))]
+
+
+@safe
+def made_of_a_device(world: World) -> list[str]:
+    number = recorded(world)
+    note = {"path": "/dev/sdx", "migration": number, "instance": SOMEBODY}
+    file(world, "kvm2", "/var/lib/hostler/devices/0.json").write_text(json.dumps(note))
+    return ["kvm2", "/var/lib/hostler/devices/0.json"]
 
 
 @safe

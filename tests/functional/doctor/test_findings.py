@@ -115,7 +115,17 @@ def test_what_it_tells_to_type_exists(world: World, ward: Ward, name: str) -> No
         if program == "hostler":
             parse(arguments)
         else:
-            assert program in ("virsh", "rm", "mv", "ls", "kill", "systemctl", "journalctl", "zkCli.sh")
+            assert program in (
+                "virsh",
+                "rm",
+                "mv",
+                "ls",
+                "lvs",
+                "kill",
+                "systemctl",
+                "journalctl",
+                "zkCli.sh",
+            )
 
 
 def parse(arguments: list[str]) -> None:

@@ -43,6 +43,30 @@ def test_a_refused_hand_over_leaves_the_server_on_the_source(world: World) -> No
     assert world.hosts["kvm2"].hypervisor.booted.get(server, 0) == 0
 
 
+def test_firmware_state_that_was_made_on_the_destination_goes_again(world: World) -> None:
+    """A server that never ran has none yet: what libvirt makes of it there is no copy of anything."""
+    world.add_server(running=False, firmware=True)
+    world.hosts["kvm1"].volumes.connected.add("data")
+    before = world.look()
+    with failing(step("cold_migration", "HandOver"), MigrationError("the CAS lost"), when="before"):
+        assert world.migrate("web1").outcome == "reverted"
+    assert world.look() == before
+    world.migrate("web1")
+    assert [path for path in world.hosts["kvm2"].tree() if "VARS.fd" in path or "permall" in path]
+    world.client.revert_resize("web1", requested_by="tester", reason="it is slow", drop_writes=False)
+    world.run()
+    assert [path for path in world.hosts["kvm2"].tree() if "VARS.fd" in path or "permall" in path] == []
+
+
+def test_firmware_state_that_was_on_the_destination_stays(world: World) -> None:
+    world.add_server(running=False, firmware=True)
+    kept = world.hosts["kvm2"].at("/var/lib/libvirt/qemu/nvram/web1_VARS.fd")
+    kept.write_bytes(b"of an older server of that name")
+    with failing(step("cold_migration", "HandOver"), MigrationError("the CAS lost"), when="before"):
+        assert world.migrate("web1").outcome == "reverted"
+    assert kept.read_bytes() == b"of an older server of that name"
+
+
 @pytest.mark.parametrize("change", [{"task_state": "deleting"}, {"status": "error"}], ids=str)
 def test_what_others_write_meanwhile_stays_and_the_rest_is_undone(
     world: World, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]

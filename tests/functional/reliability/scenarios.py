@@ -262,4 +262,7 @@ SCENARIOS = [
     Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
     Scenario("first_refuses", move_anywhere, circumstances=first_refuses),
     Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),
+    Scenario("confirm_resize", confirm, "block", before=move),
+    Scenario("revert_resize", bring_back, "block", before=move, outcome="success"),
+    Scenario("refused_at_the_end", move, "block", circumstances=refused_at_the_end),
 ]

@@ -105,7 +105,7 @@ class Pictured(World):
     def _files(self, host: str) -> list[tuple[object, ...]]:
         """What lies on a host's disk: mode and contents; of what hostler keeps to itself only that it is there."""
         found: list[tuple[object, ...]] = []
-        for part in ("root/var", "private"):
+        for part in ("root/var", "root/dev", "private"):
             top = self.directory / host / part
             for path in sorted(top.rglob("*")):
                 contents = "" if part == "private" or not path.is_file() else self._contents(path)
@@ -114,7 +114,11 @@ class Pictured(World):
 
     def _contents(self, path: Path) -> str:
         data = path.read_bytes()
-        return data.decode() if path.name in (MARKER, "domain.json") else hashlib.sha256(data).hexdigest()
+        return (
+            data.decode()
+            if path.name == MARKER or path.suffix == ".json"
+            else hashlib.sha256(data).hexdigest()
+        )
 
 
 class Stage(Pictured):

@@ -22,6 +22,7 @@ import pytest
 from tests.functional.reliability.points import OPERATOR, Died, Points
 from tests.functional.reliability.scenarios import SCENARIOS, Scenario
 from tests.functional.reliability.stage import Beginning, Stage
+from tests.support.stand_ins import stand_ins
 
 FULL = os.environ.get("HOSTLER_SWEEP") == "full"
 #: A prime, so that each kind of place has its turn.
@@ -67,7 +68,8 @@ class Sweeper:
         name = f"{scenario.layout}{'-sized' if scenario.sized else ''}"
         if name not in self._beginnings:
             self.stage.load(self._empty)
-            self.stage.add_server(layout=scenario.layout, sized=scenario.sized)
+            blocks = scenario.layout == "block"  # the odd one has all that is odd
+            self.stage.add_server(layout=scenario.layout, sized=scenario.sized, firmware=blocks)
             self._beginnings[name] = self.stage.save(name)
         self.stage.load(self._beginnings[name])
         scenario.before(self.stage)
@@ -122,7 +124,7 @@ def sweeper(zookeeper_hosts: str) -> Iterator[Sweeper]:
     base = Path(tempfile.mkdtemp(prefix="hostler-sweep-", dir=memory if memory.is_dir() else None))
     made = Sweeper(base, zookeeper_hosts)
     try:
-        with made.points.everywhere():
+        with made.points.everywhere(), stand_ins():
             yield made
     finally:
         made.stage.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from hostler.drivers.hypervisor.fake import FakeHypervisor
 from hostler.objects import (
+    Block,
     Disk,
     DiskChange,
     DiskRole,
@@ -72,6 +74,9 @@ ROOT, DATA = (disk("vda", "disk"), GIB), (disk("vdb", "data", "raw"), GIB)
 SWAP = (disk("vdc", "disk.swap", "raw"), 8 * MIB)
 
 
+BLOCK_SWAP = server(ROOT, (disk("vdc", "disk.swap", "raw", block=True), 8 * MIB))
+
+
 def test_zeros_leave_every_disk_as_it_is() -> None:
     assert changes(server(ROOT, DATA, SWAP), ("disk.swap",)) == ([], "")
 
@@ -99,12 +104,13 @@ def test_a_size_that_it_has_is_no_change() -> None:
         (server(ROOT), {"ephemeral_gb": 1}, "it has no ephemeral disk"),
         (server(ROOT, DATA), {"swap_mb": 8}, "it has no swap disk, the flavor has 8 MiB"),
         (server(ROOT, SWAP), {"swap_mb": 16}, "disk.swap holds no swap area"),
+        (BLOCK_SWAP, {"swap_mb": 16}, "disk.swap is a block device, and no swap area on one is resized"),
     ],
 )
 def test_what_cannot_be_had_is_said(
     made: tuple[Domain, list[Unit]], sizes: dict[str, int], words: str
 ) -> None:
-    found, problems = changes(made, **sizes)
+    found, problems = changes(made, ("disk.swap",) if made is BLOCK_SWAP else (), **sizes)
     assert found == []
     assert words in problems
 
@@ -147,3 +153,16 @@ def test_the_server_as_it_is_to_be_takes_its_new_size_of_a_host() -> None:
     assert disk_need(after) - disk_need(before) == 2 * GIB
     assert after.size_bytes - before.size_bytes == 2 * GIB
     assert Inventory.from_dict(before.to_dict()) == before
+
+
+def test_a_block_device_is_no_disk_space_of_the_host_and_grows_as_one() -> None:
+    made = server(ROOT, (disk("vdb", "lv", "raw", block=True), GIB), root="vdb")
+    domain, (unit,) = made
+    files, device = unit.files
+    units = [
+        dataclasses.replace(unit, files=[files]),
+        Unit(f"{HOME}/lv", UnitKind.OWN, False, [dataclasses.replace(device, name="")], block=Block()),
+    ]
+    (change,) = Disks(domain, units, Flavor(1, 64, root_gb=2), lambda _: None).changes()
+    assert (change.path, change.new_bytes, change.block) == (f"{HOME}/lv", 2 * GIB, True)
+    assert disk_need(Inventory(domain, units)) == GIB

@@ -15,6 +15,7 @@ import pytest
 
 from hostler.drivers.files import disk, rename
 from hostler.drivers.files.local import LocalFiles
+from hostler.drivers.files.lvm_fake import FakeLvm
 from hostler.objects import Disk, Domain, PowerState, Unit, UnitKind
 
 INSTANCES = "/srv/vm"
@@ -30,7 +31,15 @@ class FakeHost:
         self.used: set[str] = set()
         for directory in (INSTANCES, "/var/lib/libvirt/qemu"):
             self.at(directory).mkdir(parents=True)
-        self.files = LocalFiles(INSTANCES, str(root), host=name, in_use=self.used.__contains__)
+        self.lvm = FakeLvm(root)
+        self.files = LocalFiles(
+            INSTANCES,
+            str(root),
+            host=name,
+            in_use=self.used.__contains__,
+            block_devices=["/dev/disk/by-id/*"],
+            lvm=self.lvm,
+        )
 
     def at(self, path: str) -> Path:
         return self.root / path.lstrip("/")

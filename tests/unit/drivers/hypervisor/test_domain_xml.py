@@ -21,10 +21,6 @@ BOMB = (
 
 OBSTACLES = [
     (
-        "<disk type='block'><source dev='/dev/vg/lv'/><target dev='vdb'/></disk>",
-        "disk vdb is a block device (/dev/vg/lv): not supported yet",
-    ),
-    (
         "<disk type='nvme'><source type='pci' namespace='1'/><target dev='vdb'/></disk>",
         "disk vdb is of type 'nvme'",
     ),
@@ -129,11 +125,12 @@ def test_disks_are_read_as_declared() -> None:
         "<backingStore type='file'><source file='/i/c'/><backingStore/></backingStore></backingStore></disk>"
         "<disk type='file' device='cdrom'><source file='/i/x.iso'/><target dev='hda'/></disk>"
         "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
+        "<disk type='block'><source dev='/dev/vg/lv'/><target dev='vdc'/></disk>"
     )
     disks = domain_xml.read_domain(
         make("web1", UUID, devices), lambda pool, volume: f"/{pool}/{volume}"
     ).disks
-    first, iso, volume = disks
+    first, iso, volume, device = disks
     assert (first.path, first.format, first.backing, first.shareable) == (
         "/i/a",
         "qcow2",
@@ -142,6 +139,7 @@ def test_disks_are_read_as_declared() -> None:
     )
     assert (iso.path, iso.format, iso.device, iso.readonly) == ("/i/x.iso", "raw", "cdrom", True)
     assert (volume.target, volume.path) == ("vdb", "/p/v")
+    assert (device.path, device.block, volume.block) == ("/dev/vg/lv", True, False)
 
 
 def test_network_disks_are_volumes() -> None:
