@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.hypervisor import DomainListener, domain_edit, domain_size, domain_xml, pins, placing, topology
+from hostler.drivers.hypervisor import (
+    DomainListener,
+    domain_edit,
+    domain_xml,
+    pins,
+    placing,
+    topology,
+)
 from hostler.drivers.hypervisor.definitions import Definitions
 from hostler.drivers.hypervisor.fake_guest import FakeGuest, Journal, files_of, make_state, under
 from hostler.objects import (
