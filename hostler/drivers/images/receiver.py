@@ -7,10 +7,9 @@ On disk::
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
-    <run_dir>/<migration>/key.psk           the key, for nbdkit's user
-                          exports/          links N, N.manifest and N.ledger: what nbdkit offers
+    <run_dir>/<migration>/exports/          links N, N.manifest and N.ledger: what nbdkit offers
                                   boot      what changes when this host reboots
-                          ready/pid         nbdkit is ready when it is there
+                          pid               nbdkit is ready when it is there
 """
 
 from __future__ import annotations
@@ -33,14 +32,12 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import confined, ledger, listener, manifest, state, tls
+from hostler.drivers.images import ledger, listener, manifest, state, tls
 from hostler.objects import Export, ReceiverAddress, Record
 
 LOG = logging.getLogger(__name__)
 
 START_PATIENCE_S = 10.0
-#: nbdkit's user for the first of the ports, the next one's for the second: numbers that systemd leaves unused.
-FIRST_UID = 60706
 #: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
 #: to be ended with the *thread* that is its parent, whatever its options say: so it waits until that is gone.
 _LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
@@ -71,7 +68,6 @@ class NbdReceiver:
         nbdkit: str = "nbdkit",
         *,
         encrypt: bool = True,
-        first_uid: int = FIRST_UID,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
@@ -80,7 +76,6 @@ class NbdReceiver:
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
         self._encrypt = encrypt
-        self._first_uid = first_uid
         self._lock = threading.RLock()
 
     # -- the driver's calls -------------------------------------------------------------------------------
@@ -256,7 +251,7 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
-        for stray in process.running_with(f"dir={confined.inside(self._exports_dir(migration))}"):
+        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
             stray.end()
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
@@ -266,7 +261,7 @@ class NbdReceiver:
         with sock:
             record = replace(record, port=sock.getsockname()[1], process=None)
             self._record(record)
-            launched = self._launch(record, sock.fileno())
+            launched = self._launch(record.migration, sock.fileno())
         record = replace(record, process=self._await_ready(record.migration, launched))
         self._record(record)
         return record
@@ -282,17 +277,19 @@ class NbdReceiver:
                     break
         raise self._unavailable(problem)
 
-    def _launch(self, record: Receiving, listening: int) -> process.Process | None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(self._home(record.migration) / "receiver.log", flags, 0o600)
-        ciphers = tls.child_settings(self._run_home(record.migration))
+    def _launch(self, migration: str, listening: int) -> process.Process | None:
+        home, run_home = self._home(migration), self._run_home(migration)
+        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=16"]
+        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"] if self._encrypt else ["--tls=off"]
+        command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
+        log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             left = subprocess.run(
-                ["/bin/sh", "-c", _LEAVE, "sh", _WAIT, *self._command(record, ciphers)],
+                ["/bin/sh", "-c", _LEAVE, "sh", _WAIT, *command],
                 stdin=listening,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=tls.child_environment(confined.inside(ciphers)),
+                env=tls.child_environment(self._run_dir),
                 close_fds=True,
                 start_new_session=True,
                 cwd="/",
@@ -302,26 +299,10 @@ class NbdReceiver:
             os.close(log)
         return process.Process.of(int(left.stdout))
 
-    def _command(self, record: Receiving, ciphers: Path) -> list[str]:
-        """Return how nbdkit is run: as a user of its own, who has its files and no others."""
-        uid = self._first_uid + max(record.port - self._ports.start, 0)
-        home, exports = self._run_home(record.migration), self._exports_dir(record.migration)
-        ready, key = state.private_directory(home / "ready"), home / "key.psk"
-        argv = [self._nbdkit, "--foreground", f"--pidfile={confined.inside(ready / 'pid')}", "--threads=16"]
-        files = [ready, ciphers, *sorted(exports.iterdir())]
-        if self._encrypt:
-            tls.write_key(key, record.migration, self._key(record.migration))
-            argv += ["--tls=require", f"--tls-psk={confined.inside(key)}"]
-            files.append(key)
-        for file in files:
-            confined.give(file, uid)
-        argv += ["file", f"dir={confined.inside(exports)}", "cache=default"]
-        return confined.command(argv, files, uid)
-
     def _await_ready(self, migration: str, launched: process.Process | None) -> process.Process:
         deadline = time.monotonic() + START_PATIENCE_S
         while launched and launched.alive and time.monotonic() < deadline:
-            if (self._run_home(migration) / "ready/pid").exists():
+            if (self._run_home(migration) / "pid").exists():
                 return launched
             time.sleep(0.005)
         self._end(migration)
