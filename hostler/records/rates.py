@@ -129,7 +129,7 @@ def limit_migration(
     """Set what one migration's copy may send, and how much it counts beside others; return its record."""
     row = _to_be_copied(session, name, "set")
     rate = row.rate_bytes_per_s if rate_bytes_per_s == KEEP else rate_bytes_per_s
-    _save(session, row, rate_bytes_per_s=rate, weight=row.weight if weight == KEEP else weight)
+    row.rate_bytes_per_s, row.weight = rate, row.weight if weight == KEEP else weight
     limit = "no limit" if rate is None else f"at most {rate} bytes/s"
     fence.add_event(session, row.uuid, "", "rate", f"{who}: {limit}, weight {row.weight}")
     return row
@@ -139,7 +139,7 @@ def pause(session: Session, name: str, *, who: str, reason: str) -> Migration:
     """Let a migration's copy send nothing until :func:`resume`; return its record. Nothing if it is paused."""
     row = _to_be_copied(session, name, "pause")
     if row.paused_by is None:
-        _save(session, row, paused_by=who)
+        row.paused_by = who
         fence.add_event(session, row.uuid, "", "paused", f"{who}: {reason}")
     return row
 
@@ -148,7 +148,7 @@ def resume(session: Session, name: str, *, who: str) -> Migration:
     """Let a paused copy go on; return its record. Nothing if it is not paused."""
     row = moves.find(session, name)
     if row.paused_by is not None:
-        _save(session, row, paused_by=None)
+        row.paused_by = None
         fence.add_event(session, row.uuid, "", "resumed", who)
     return row
 
@@ -165,8 +165,3 @@ def _to_be_copied(session: Session, name: str, verb: str) -> Migration:
             hint=f"hostler migration show {row.uuid}",
         )
     return row
-
-
-def _save(session: Session, row: Migration, **values: object) -> None:
-    session.execute(update(Migration).where(Migration.uuid == row.uuid).values(**values))
-    session.refresh(row)

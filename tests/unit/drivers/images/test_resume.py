@@ -11,6 +11,7 @@ import pytest
 
 from hostler import errors
 from hostler.drivers.images.extents import BLOCK_BYTES
+from hostler.drivers.images.link import Link
 from hostler.objects import Export
 
 from .conftest import Pair, at_call, dense, make_file, same
@@ -23,17 +24,32 @@ def disk(nbd_pair: Pair) -> Export:
     return nbd_pair.export("0", dense(nbd_pair.base / "src" / "disk", BLOCKS))
 
 
-def half(pair: Pair, disk: Export) -> int:
+@pytest.fixture(autouse=True)
+def wire(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of what was written to the disk at the destination, over all connections and attempts."""
+    sent: list[int] = []
+    real = Link.write
+
+    def write(self: Link, view: memoryview, offset: int) -> None:
+        real(self, view, offset)
+        if self._name == "0":
+            sent.append(len(view))
+
+    monkeypatch.setattr(Link, "write", write)
+    return sent
+
+
+def half(pair: Pair, disk: Export, wire: list[int]) -> int:
     """Copy until about half has left, and stop as a worker does; return how many bytes left."""
     address = pair.open(disk)
 
     def stop() -> None:
-        if pair.progress and pair.progress[-1].sent_bytes >= BLOCKS // 2 * BLOCK_BYTES:
+        if sum(wire) >= BLOCKS // 2 * BLOCK_BYTES:
             raise errors.Stopping
 
     with pytest.raises(errors.Stopping):
         pair.send(address, stop)
-    return pair.progress[-1].sent_bytes
+    return sum(wire)
 
 
 def rest(pair: Pair, disk: Export) -> int:
@@ -51,15 +67,14 @@ def blocks(byte_count: int) -> int:
     return byte_count // BLOCK_BYTES
 
 
-def test_what_has_arrived_is_not_sent_again(nbd_pair: Pair, disk: Export) -> None:
-    first = half(nbd_pair, disk)
+def test_what_has_arrived_is_not_sent_again(nbd_pair: Pair, disk: Export, wire: list[int]) -> None:
+    first = half(nbd_pair, disk, wire)
     again = blocks(first + rest(nbd_pair, disk)) - BLOCKS
     assert 0 <= again <= 4  # what each connection had on its way
 
 
-def test_progress_goes_on_where_it_was(nbd_pair: Pair, disk: Export) -> None:
-    half(nbd_pair, disk)
-    before = nbd_pair.progress[-1].done_bytes
+def test_progress_goes_on_where_it_was(nbd_pair: Pair, disk: Export, wire: list[int]) -> None:
+    before = half(nbd_pair, disk, wire)
     nbd_pair.progress.clear()
     nbd_pair.send(nbd_pair.open(disk))
     surveyed = [one.done_bytes for one in nbd_pair.progress if one.done_bytes]
@@ -77,8 +92,10 @@ def test_a_receiver_that_died_costs_what_was_on_its_way(nbd_pair: Pair, disk: Ex
     assert 0 <= blocks(nbd_pair.progress[-1].sent_bytes) - BLOCKS <= 8
 
 
-def test_a_destination_that_rebooted_is_sent_what_was_never_flushed(nbd_pair: Pair, disk: Export) -> None:
-    first = half(nbd_pair, disk)
+def test_a_destination_that_rebooted_is_sent_what_was_never_flushed(
+    nbd_pair: Pair, disk: Export, wire: list[int]
+) -> None:
+    first = half(nbd_pair, disk, wire)
     nbd_pair.kill_receiver()
     reboot(nbd_pair)
     assert blocks(first + rest(nbd_pair, disk)) - BLOCKS >= BLOCKS // 2 - 4
@@ -132,8 +149,10 @@ def test_a_part_file_that_was_made_anew_gets_everything(nbd_pair: Pair, disk: Ex
 
 
 @pytest.mark.parametrize("damage", ["noise", "zeros", "gone"])
-def test_a_damaged_ledger_costs_bytes_and_nothing_else(nbd_pair: Pair, disk: Export, damage: str) -> None:
-    half(nbd_pair, disk)
+def test_a_damaged_ledger_costs_bytes_and_nothing_else(
+    nbd_pair: Pair, disk: Export, wire: list[int], damage: str
+) -> None:
+    half(nbd_pair, disk, wire)
     nbd_pair.kill_receiver()
     (kept,) = (nbd_pair.base / "state" / nbd_pair.migration).glob("0.ledger")
     size = kept.stat().st_size
