@@ -12,13 +12,14 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.transfer.peers import free_port
+from lab.sockets import free_port
 
 MIGRATION = str(uuid.UUID(int=1))
 
@@ -61,9 +62,7 @@ def copy(order: Order) -> dict[str, Any]:
     from hostler.objects import Export
 
     port = free_port()
-    receiver = NbdReceiver(
-        base / "state", base / "run", "127.0.0.1", (port, port + 50), encrypt=order.encrypt
-    )
+    receiver = NbdReceiver(base / "state", base / "run", "127.0.0.1", (port, port), encrypt=order.encrypt)
     sender = NbdSender(base / "run", encrypt=order.encrypt)
     export = Export("0", order.source, order.dest, Path(order.source).stat().st_size, True)
     count = _counted(base / "sent", order.stop_at, Path(order.source))
@@ -124,7 +123,7 @@ def _counted(path: Path, stop_at: float, source: Path) -> Any:
     with path.open("r+b") as file:
         shared = mmap.mmap(file.fileno(), mmap.PAGESIZE)
     limit = int(source.stat().st_blocks * 512 * stop_at) if stop_at else 1 << 62
-    real = Link.write
+    real, lock = Link.write, threading.Lock()
 
     def read() -> int:
         return int.from_bytes(shared[:8], "little")
@@ -132,7 +131,8 @@ def _counted(path: Path, stop_at: float, source: Path) -> Any:
     def write(self: Any, view: memoryview, offset: int) -> None:
         real(self, view, offset)
         if self._name == "0":
-            shared[:8] = (read() + len(view)).to_bytes(8, "little")
+            with lock:  # the connections have threads of their own
+                shared[:8] = (read() + len(view)).to_bytes(8, "little")
             if read() >= limit:
                 os.kill(os.getpid(), 9)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.transfer.data import sync
+from lab.process import wait_until
+from lab.sockets import free_port, listens
 
 CIPHER = "aes128-gcm@openssh.com"
+START_S = 10.0
 _PROGRAMS = {"sshd": "openssh-server", "scp": "openssh-client", "rsync": "rsync", "nbdcopy": "libnbd-bin"}
 
 Send = Callable[[Path, Path], None]
@@ -74,7 +75,7 @@ class Ssh:
             forward = ["-N", "-L", f"127.0.0.1:{tunnel}:127.0.0.1:{port}", "127.0.0.1"]
             with subprocess.Popen(["ssh", "-p", str(self.port), *self.words, *forward]) as client:
                 try:
-                    _wait(lambda: _listens(tunnel), "ssh")
+                    wait_until(lambda: listens(client.pid, tunnel), "ssh", START_S)
                     _nbdcopy(source, tunnel)
                 finally:
                     client.terminate()
@@ -102,7 +103,7 @@ def nbdkit(dest: Path, source: Path) -> Iterator[int]:
     command = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), "-P", str(pidfile), "file", str(dest)]
     with subprocess.Popen(command) as server:
         try:
-            _wait(pidfile.exists, "nbdkit")
+            wait_until(pidfile.exists, "nbdkit", START_S)
             yield port
         finally:
             server.terminate()
@@ -134,28 +135,7 @@ def ssh(directory: Path) -> Iterator[Ssh]:
         [shutil.which("sshd", path=_PATH) or "sshd", "-D", "-f", directory / "config"]
     ) as server:
         try:
-            _wait(lambda: _listens(port), "sshd")
+            wait_until(lambda: listens(server.pid, port), "sshd", START_S)
             yield Ssh(directory, port)
         finally:
             server.terminate()
-
-
-def free_port() -> int:
-    """Return a port below the ephemeral ones that nobody listens on."""
-    for port in range(21800, 21900):
-        if not _listens(port):
-            return port
-    raise RuntimeError("no free port from 21800 to 21899")
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _wait(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not ready():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} does not start")
-        time.sleep(0.01)
