@@ -55,7 +55,7 @@ class ShowMigration(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        return _with_migration(super().get_parser(prog_name))
+        return with_migration(super().get_parser(prog_name))
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
         """Return the fields and their values."""
@@ -70,7 +70,7 @@ class WatchMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = _with_migration(super().get_parser(prog_name))
+        parser = with_migration(super().get_parser(prog_name))
         parser.add_argument(
             "--timeout", type=watch.seconds, metavar="SECONDS", help="Watch no longer than this."
         )
@@ -92,7 +92,7 @@ class GraphMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = _with_migration(super().get_parser(prog_name))
+        parser = with_migration(super().get_parser(prog_name))
         parser.add_argument("--format", choices=graph.FORMATS, default="svg", help="Otherwise svg.")
         return parser
 
@@ -113,7 +113,8 @@ class GraphMigration(Command):
         )
 
 
-def _with_migration(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def with_migration(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Let *parser* take a migration, by whatever an operator calls it."""
     parser.add_argument(
         "migration",
         metavar="MIGRATION",

@@ -6,6 +6,7 @@ import argparse
 import getpass
 
 from hostler.cli.base import Command
+from hostler.cli.migration import with_migration
 from hostler.cli.text import command, printable, size
 from hostler.cli.typed import rate, storable
 from hostler.records import rates
@@ -44,7 +45,7 @@ class SetMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = _with_migration(super().get_parser(prog_name))
+        parser = with_migration(super().get_parser(prog_name))
         parser.add_argument("--rate", type=rate, default=rates.KEEP, help=_RATE)
         parser.add_argument(
             "--weight",
@@ -73,7 +74,7 @@ class PauseMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = _with_migration(super().get_parser(prog_name))
+        parser = with_migration(super().get_parser(prog_name))
         parser.add_argument("--reason", required=True, type=storable, help="For the history: why.")
         return parser
 
@@ -92,18 +93,13 @@ class ResumeMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        return _with_migration(super().get_parser(prog_name))
+        return with_migration(super().get_parser(prog_name))
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Resume it."""
         with self.app.client() as client, client.database.transaction() as session:
             row = rates.resume(session, parsed_args.migration, who=getpass.getuser())
         self.print(f"migration {row.uuid} goes on\n  watch it: {command('migration', 'watch', row.uuid)}")
-
-
-def _with_migration(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("migration", metavar="MIGRATION", help="UUID, its beginning, or the server's name.")
-    return parser
 
 
 def _weight(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hostler.cli import waiting
 from hostler.cli.base import Command
+from hostler.cli.migration import with_migration
 
 
 class _Resolution(Command):
@@ -18,10 +19,7 @@ class _Resolution(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "migration", metavar="MIGRATION", help="UUID, its beginning, or the server's name."
-        )
+        parser = with_migration(super().get_parser(prog_name))
         parser.add_argument("--reason", required=self.needs_reason, default="", help="For the history: why.")
         waiting.add(parser)
         return parser

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hostler.errors import InstanceInvalidState
@@ -111,8 +111,7 @@ def _budgets(session: Session) -> dict[Constraint, int]:
 
 def limit_host(session: Session, name: str, rate_bytes_per_s: int | None) -> None:
     """Set what a host may send, and take, in all; None: as much as it can."""
-    host = hosts.get(session, name)
-    session.execute(update(Host).where(Host.name == host.name).values(rate_bytes_per_s=rate_bytes_per_s))
+    hosts.get(session, name).rate_bytes_per_s = rate_bytes_per_s
 
 
 def limit_link(session: Session, source: str, dest: str, rate_bytes_per_s: int | None) -> None:
