@@ -44,7 +44,6 @@ class Outgoing:
             os.close(self.fd)
             raise
         self.lock = threading.Lock()
-        self._nonce = os.urandom(ledger.STAMP_BYTES)
         self.workers = 0
         self.surveyed = False
         self.done_bytes = 0
@@ -108,9 +107,8 @@ class Outgoing:
     def stamp(self, boot: bytes) -> bytes:
         """Return what tells this state of the file, in this run of the source's kernel, from any other."""
         if self.export.block:
-            return (
-                self._nonce
-            )  # a device has no time of its last change: all of it is read again, and compared
+            # A device has no time of its last change: all of it is read again, and compared.
+            return os.urandom(ledger.STAMP_BYTES)
         return ledger.source_stamp(self._found, boot)
 
     def _recall(self, known: Iterable[ledger.Arrived], stamp: bytes) -> None:

@@ -257,9 +257,8 @@ class Carrier:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _send_blocks(self, file: Outgoing, link: Link) -> None:
-        with ExitStack() as opened:
-            boot = self._copy.boot(file)
-            kept = opened.enter_context(self._copy.ledger(file))
+        boot = self._copy.boot(file)
+        with self._copy.ledger(file) as kept:
             self._take_up(boot)
             stamp = file.stamp(self._copy.source_boot)
             self._survey(file, link, kept, stamp, boot)
