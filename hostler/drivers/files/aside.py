@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from hostler.drivers.files import disk, markers, rename, tree
 from hostler.drivers.files.markers import Marker
-from hostler.drivers.files.place import Place, as_source
+from hostler.drivers.files.place import Place
 from hostler.errors import DestinationDiskExists, DiskNotFound, ForeignObject, MigrationError
 from hostler.objects import Unit, UnitKind
 
@@ -52,48 +52,45 @@ class Aside:
         if unit.kind is UnitKind.SHARED:
             return
         names = self.names(unit, migration)
-        with as_source(self._place):
-            if rename.finish_half(names.home, names.aside):
-                return
-            if disk.look(names.aside) is not None:
-                self._check_aside(unit, migration, names)
-                rename.sync_names(names.home, names.aside)
-                return
-            self._check_home(unit, names)
-            if unit.directory:
-                self._check_contents(unit, names.home)
-                self._mark(unit, migration, names.home)
-            rename.rename(names.home, names.aside)
+        if rename.finish_half(names.home, names.aside):
+            return
+        if disk.look(names.aside) is not None:
+            self._check_aside(unit, migration, names)
+            rename.sync_names(names.home, names.aside)
+            return
+        self._check_home(unit, names)
+        if unit.directory:
+            self._check_contents(unit, names.home)
+            self._mark(unit, migration, names.home)
+        rename.rename(names.home, names.aside)
 
     def put_back(self, unit: Unit, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.put_back`."""
         if unit.kind is UnitKind.SHARED:
             return
         names = self.names(unit, migration)
-        with as_source(self._place):
-            if not rename.finish_half(names.aside, names.home):
-                if self._is_aside(unit, migration, names):
-                    if disk.look(names.home) is not None:
-                        raise DestinationDiskExists(host=self._place.host, path=unit.path)
-                    rename.rename(names.aside, names.home)
-                self._check_home(unit, names)
-            rename.sync_names(names.aside, names.home)
-            if unit.directory:
-                markers.clear(names.home, migration)
+        if not rename.finish_half(names.aside, names.home):
+            if self._is_aside(unit, migration, names):
+                if disk.look(names.home) is not None:
+                    raise DestinationDiskExists(host=self._place.host, path=unit.path)
+                rename.rename(names.aside, names.home)
+            self._check_home(unit, names)
+        rename.sync_names(names.aside, names.home)
+        if unit.directory:
+            markers.clear(names.home, migration)
 
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.remove_aside`."""
         if unit.kind is UnitKind.SHARED:
             return
         names = self.names(unit, migration)
-        with as_source(self._place):
-            self._remove(names.removed, unit)
-            if disk.look(names.aside) is None:
-                return
-            if not self._is_aside(unit, migration, names):
-                self._foreign(names.aside)
-            rename.rename(names.aside, names.removed)
-            self._remove(names.removed, unit)
+        self._remove(names.removed, unit)
+        if disk.look(names.aside) is None:
+            return
+        if not self._is_aside(unit, migration, names):
+            self._foreign(names.aside)
+        rename.rename(names.aside, names.removed)
+        self._remove(names.removed, unit)
         if disk.look(names.removed) is not None or disk.look(names.aside) is not None:
             raise MigrationError(f"{self._place.host}: {names.removed} is still there after its removal")
 
