@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +19,7 @@ from hostler.records.models import Migration
 from lab.process import wait_until
 from tests.functional.doctor import planted
 from tests.functional.doctor.conftest import Ward
+from tests.support import LONGER_THAN_A_TEST_S
 from tests.support.world import World
 
 
@@ -27,9 +27,7 @@ def test_a_dead_worker_is_named_at_once_and_the_rest_is_looked_at(world: World, 
     planted.part(world)
     planted.aside_directory_of_a_confirmed_migration(world)
     ward.worker_dies("kvm2")
-    began = time.monotonic()
-    report = ward.examine()
-    assert time.monotonic() - began < 5
+    report = Doctor(world.database, world.client.board, timeout_s=LONGER_THAN_A_TEST_S).examine()
     assert (report.exit_code, report.unseen, report.hosts) == (1, ["kvm2"], ["kvm1"])
     unseen, aside = report.findings
     assert unseen.text == "kvm2 cannot be looked at: no worker is alive"
@@ -123,12 +121,10 @@ def worker(world: World, host: str) -> Iterator[Worker]:
 
 def test_a_worker_looks_at_its_host_and_mends_it(world: World) -> None:
     path = planted.part(world)[1]
-    doctor = Doctor(world.database, world.client.board, timeout_s=10)
+    doctor = Doctor(world.database, world.client.board, timeout_s=LONGER_THAN_A_TEST_S)
     world.board.client.delete(world.board.path("workers", "kvm1"))
     with worker(world, "kvm2"):
-        began = time.monotonic()
         (found,) = doctor.examine("kvm2").findings
-        assert time.monotonic() - began < 5  # its watch has woken it
         assert found.object == path
         report = doctor.fix("kvm2")
         assert [(one.kind, one.mended) for one in report.findings] == [("part", True)]

@@ -14,6 +14,7 @@ from hostler import errors
 from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
 from hostler.objects import Export
+from tests.support import LONGER_THAN_A_TEST_S
 
 from .conftest import MIB, Pair, allocated, at_call, dense, make_file, nothing, random_bytes, same
 
@@ -36,12 +37,11 @@ def test_holes_stay_holes(pair: Pair) -> None:
     assert allocated(disk.part) == allocated(disk.source)
 
 
-def test_an_almost_empty_20_gib_disk_takes_no_time(pair: Pair) -> None:
+def test_of_an_almost_empty_20_gib_disk_only_what_was_written_is_sent(pair: Pair) -> None:
     source = make_file(pair.base / "src" / "disk", 20 << 30, (0, MIB), (19 << 30, MIB), ((20 << 30) - 5, 5))
     disk = pair.export("0", source)
-    started = time.monotonic()
     (digest,) = pair.copy(disk)
-    assert time.monotonic() - started < 5
+    assert pair.progress[-1].total_bytes < 3 * MIB
     assert digest.size_bytes == 20 << 30
     assert allocated(disk.part) == allocated(disk.source)
 
@@ -174,10 +174,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_destination_is_said_so_at_once(pair: Pair, small_disk: Path) -> None:
     disk = replace(pair.export("0", dense(pair.base / "src" / "disk")), part=str(small_disk / "part"))
-    started = time.monotonic()
     with pytest.raises(errors.ImageTransferError, match="disk failed: no space left on the destination"):
-        pair.send(pair.open(disk), timeout_s=60)
-    assert time.monotonic() - started < 5
+        pair.send(pair.open(disk), timeout_s=LONGER_THAN_A_TEST_S)
     pair.receiver.close(pair.migration)
 
 
@@ -205,22 +203,18 @@ def test_a_receiver_that_stays_away_ends_the_copy_in_time(pair: Pair) -> None:
     started = time.monotonic()
     with pytest.raises(errors.ImageTransferError, match="no connection to the receiver for"):
         pair.send(address, at_call(12, pair.kill_receiver), timeout_s=0.5)
-    assert 0.5 <= time.monotonic() - started < 4
+    assert time.monotonic() - started >= 0.5
 
 
-def test_an_interrupted_copy_stops_within_a_second_and_can_be_repeated(pair: Pair) -> None:
+def test_an_interrupted_copy_stops_and_can_be_repeated(pair: Pair) -> None:
     disk = pair.export("0", dense(pair.base / "src" / "disk", 24))
     address = pair.open(disk)
-    when = 0.0
 
     def stop() -> None:
-        nonlocal when
-        when = time.monotonic()
         raise errors.Stopping
 
     with pytest.raises(errors.Stopping):
         pair.send(address, at_call(8, stop))
-    assert time.monotonic() - when < 1
     (digest,) = pair.send(address)
     pair.receiver.close(pair.migration)
     pair.verify(disk, digest)
@@ -237,8 +231,7 @@ def test_an_interrupted_copy_stops_while_nobody_answers(pair: Pair) -> None:
             raise errors.Stopping
 
     with pytest.raises(errors.Stopping):
-        pair.send(address, stop_soon, timeout_s=60)
-    assert time.monotonic() - started < 1.5
+        pair.send(address, stop_soon, timeout_s=LONGER_THAN_A_TEST_S)
 
 
 # -- the receiver ------------------------------------------------------------------------------------------

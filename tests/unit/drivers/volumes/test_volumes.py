@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,9 +71,8 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
         for connection in waiting:
             connection.setblocking(False)
             connection.connect_ex(address)
-        began = time.monotonic()
-        problems = make_volumes(timeout_s=0.3).destination_problems(rbd(*[f"127.0.0.1:{address[1]}"] * 3))
-        assert time.monotonic() - began < 0.9
+        many = [f"127.0.0.1:{address[1]}"] * 400  # one after the other they would outlast the test
+        problems = make_volumes(timeout_s=1).destination_problems(rbd(*many))
         for connection in waiting:
             connection.close()
     assert "timed out" in problems[0]
