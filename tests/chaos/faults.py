@@ -311,7 +311,9 @@ class Recovered(PowerCut):
     def strike(self) -> str | None:
         if super().strike() is None:
             return None
-        wait_until(lambda: not self._worker_is_alive(), f"the end of {self.host.name}'s session", 60, 0.5)
+        wait_until(
+            lambda: not self.scene.office.is_up(self.host), f"the end of {self.host.name}'s session", 60, 0.5
+        )
         words = ["--host-is-down", self.host.name, "--drop-writes", "--reason", "chaos"]
         uuid = self.scene.guest.uuid
         said = self.scene.office.insist("migration", "recover", uuid, *words)
@@ -319,10 +321,6 @@ class Recovered(PowerCut):
             return f"{self.host.name} cut; recover refused: {said.ending[1].splitlines()[0]}"
         self.scene.journal.drop(self.scene.dest, self.scene.source)
         return f"{self.host.name} cut and given up"
-
-    def _worker_is_alive(self) -> bool:
-        listed = self.scene.office.told("host", "list")
-        return any(row["Name"] == self.host.name and row["Worker"] == "up" for row in listed)
 
 
 FAULTS: dict[str, Callable[[Scene, Strike], Fault]] = {

@@ -17,7 +17,7 @@ from hostler import conf
 from hostler.errors import HostlerError
 from hostler.jobboard.client import Client
 from hostler.jobboard.doctor import Doctor
-from lab import Lab
+from lab import Host, Lab
 from lab.places import CHECKOUT, HOST_ENVIRONMENT
 from tests.support.operator import PATIENCE_S, Said
 
@@ -57,6 +57,11 @@ class Office:
     def cancel(self, server: str) -> str | None:
         """Cancel the latest migration of a server; what was said against it, or None."""
         return self._ask(lambda client: client.cancel(server, requested_by="chaos", reason="chaos"))
+
+    def is_up(self, host: Host) -> bool:
+        """Whether the host has a worker that takes work."""
+        listed = self.told("host", "list")
+        return any(row["Name"] == host.name and row["Worker"] == "up" for row in listed)
 
     def findings(self) -> list[str]:
         """What the doctor finds that somebody has to do something about."""

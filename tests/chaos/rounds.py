@@ -174,9 +174,14 @@ class Round:
 
     def _settle(self) -> None:
         for host in self.world.lab.hosts:
-            _wait_worker(host)
+            self._wait_worker(host)
         for fault in self._faults:
             fault.settle()
+
+    def _wait_worker(self, host: Host) -> None:
+        """Wait until it is one that takes work: a process that has just begun is not."""
+        wait_until(lambda: host.is_on and host.worker_pid is not None, f"{host.name}'s worker", QUIET_S, 0.2)
+        wait_until(lambda: self.world.office.is_up(host), f"{host.name}'s worker to be up", QUIET_S, 0.5)
 
     def _wait_quiet(self) -> None:
         """Wait until every migration is over or parked, and no host owes an undo."""
@@ -220,7 +225,7 @@ class Round:
                 self.story.append(f"confirm: {row['error']}")
                 self._type(row["hint"] or "") if row["phase"] == "parked" else self._start(row)
             else:
-                raise Wrong(f"{migration} cannot be confirmed: {row['error'] or said}")
+                raise Wrong(f"{migration} cannot be confirmed: {said}; its last error: {row['error']}")
 
     def _start(self, row: dict[str, Any]) -> None:
         """Do what a refused confirmation says: the guest shall run again."""
@@ -253,10 +258,6 @@ class Round:
         self.world.figures.migrations += len(new)
         self.world.figures.endings.update(new.values())
         self.story.append(", ".join(f"{count} {status}" for status, count in Counter(new.values()).items()))
-
-
-def _wait_worker(host: Host) -> None:
-    wait_until(lambda: host.is_on and host.worker_pid is not None, f"{host.name}'s worker", 60, pause_s=0.2)
 
 
 def _other(name: str) -> str:
