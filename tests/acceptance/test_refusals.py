@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -209,7 +208,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(kvm1: Host, kvm2: Host) ->
     assert server(kvm1, "planned") == ("kvm1", "active", None, "running")
 
 
-def test_a_server_that_does_not_answer_is_named_within_ten_seconds(lab: Lab, kvm1: Host) -> None:
+def test_a_server_that_does_not_answer_is_named(lab: Lab, kvm1: Host) -> None:
     guest = Guest("waiting").create(kvm1)
     wait_known(kvm1, guest)
     away = _configuration(
@@ -218,19 +217,18 @@ def test_a_server_that_does_not_answer_is_named_within_ten_seconds(lab: Lab, kvm
     gone = _configuration(kvm1, "file", "[database]\nconnection = sqlite:////nowhere/hostler.db\n")
 
     for path, words in ((away, SILENT), (gone, "/nowhere/hostler.db")):
-        said, seconds = _timed(kvm1, "--config-file", path, "server", "migrate", "waiting", "--to", "kvm2")
+        said = hostler(kvm1, "--config-file", path, "server", "migrate", "waiting", "--to", "kvm2")
         assert_refused(said, "the database does not answer at", "try: see that it runs", code=1)
-        assert words in said.err and "secret" not in said.err and seconds < 10
+        assert words in said.err and "secret" not in said.err
 
     lab.zookeeper.kill()
-    said, seconds = _timed(kvm1, "server", "migrate", "waiting", "--to", "kvm2")
-    listed, _ = _timed(kvm1, "server", "list")
+    said = hostler(kvm1, "server", "migrate", "waiting", "--to", "kvm2")
+    listed = hostler(kvm1, "server", "list")
     lab.zookeeper.start()
 
     assert_refused(
         said, f"ZooKeeper does not answer at {lab.zookeeper.hosts}", "try: see that it runs", code=1
     )
-    assert seconds < 10
     assert (listed.code, "waiting" in listed.out) == (0, True)
     wait_ready(*lab.hosts)
     assert move(kvm1, "waiting", "kvm2").code == 0
@@ -282,8 +280,3 @@ def _configuration(host: Host, name: str, text: str) -> str:
     own = host.path("/etc/hostler/hostler.conf").read_text()
     host.path(path).write_text(f"{own}\n{text}")
     return path
-
-
-def _timed(host: Host, *words: str) -> tuple[Said, float]:
-    began = time.monotonic()
-    return hostler(host, *words), time.monotonic() - began
