@@ -270,6 +270,15 @@ class MigrationPreCheckError(Refused):
         super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host)
 
 
+class InvalidSharedStorage(Refused):
+    """Only one of two hosts sees what the other writes into *paths*: neither shared nor apart."""
+
+    template = (
+        "{paths}: only one of {source} and {dest} sees what the other writes there, and both must, or neither; "
+        "see on each what is mounted there and how: findmnt --target {path}"
+    )
+
+
 class DestinationDiskExists(Refused):
     template = "{host} has a file {path} already"
     hint_template = "on {host}: look at {path}, and move it away if nobody needs it"

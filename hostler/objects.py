@@ -240,6 +240,8 @@ class UnitKind(enum.StrEnum):
     SHARED = (
         "shared"  #: backing files, ISO images, kernels: copied where missing, never removed, never set aside
     )
+    #: on storage that both hosts have, as they have proven: whoever has the server uses it there; never in a record
+    IN_PLACE = "in_place"
 
 
 @dataclass(frozen=True)

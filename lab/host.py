@@ -183,6 +183,14 @@ class Host:
         log = self.path(f"/var/log/libvirt/{guest}.console")
         return log.read_text(errors="replace") if log.exists() else ""
 
+    def share(self, folder: Path, place: str) -> None:
+        """Cover *place* with a folder of the machine's, as if it were mounted from a file server, until a power cut."""
+        self.run(["mount", "--bind", folder, place])
+
+    def unshare(self, place: str) -> None:
+        """Undo `share`; nothing if nothing is mounted there."""
+        self.run(["umount", "-l", place], check=False)
+
     def fill_disk(self, leave: str = "0") -> None:
         """Fill the file system of the images but for *leave* (as truncate(1) writes it: 10M)."""
         if self._disk_size is None:

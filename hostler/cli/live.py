@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -35,7 +36,7 @@ class Picture:
 
     def draw(self, seen: Snapshot, note: str = "", *, whole: bool = False) -> RenderableType:
         """Return the picture; it fits the terminal unless *whole* is asked for."""
-        foot = self._files(seen) + self._foot(seen, note)
+        foot = self._in_place(seen) + self._files(seen) + self._foot(seen, note)
         room = len(seen.steps) if whole else max(self._console.height - len(foot) - 2 - self._errors(seen), 1)
         return Group(self._head(seen), *self._steps(seen, room), *foot)
 
@@ -84,6 +85,10 @@ class Picture:
         width = max(self._console.width - 6, 10)
         lines = list(Text(printable(error), style="red").wrap(self._console, width))[:_ERROR_LINES]
         return [Text("     ").append_text(line) for line in lines]
+
+    def _in_place(self, seen: Snapshot) -> list[Text]:
+        names = ", ".join(printable(posixpath.basename(path)) for path in seen.in_place)
+        return [Text(f"  in place: {names}", no_wrap=True, overflow="ellipsis")] if names else []
 
     def _files(self, seen: Snapshot) -> list[Text]:
         copying = any(view.state == RUNNING and view.name == _COPY for view in seen.steps)

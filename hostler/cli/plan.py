@@ -110,7 +110,8 @@ def _bytes(seen: Snapshot) -> list[str]:
         return []
     files = report.get("files") or []
     lines = [f"{size(report['bytes'])} to copy in {len(files)} file{'' if len(files) == 1 else 's'}:"]
-    return lines + [f"  {size(entry['bytes']):>10}  {printable(entry['path'])}" for entry in files]
+    lines += [f"  {size(entry['bytes']):>10}  {printable(entry['path'])}" for entry in files]
+    return lines + [f"  {'in place':>10}  {printable(path)}" for path in seen.in_place]
 
 
 def _verdict(seen: Snapshot) -> list[str]:
@@ -136,5 +137,5 @@ def _plan(seen: Snapshot, steps: Sequence[Step]) -> dict[str, Any]:
         "steps": [{"host": _host(seen, step), "name": step.name, "does": step.does} for step in steps],
         "problems": [{"host": host, "problem": problem} for host, problem in problems(seen)],
         "exit_code": _exit_code(seen),
-        **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files")},
+        **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files", "in_place")},
     }

@@ -192,6 +192,11 @@ class Snapshot:
         return str(self.new_flavor["name"]) if self.new_flavor else None
 
     @property
+    def in_place(self) -> list[str]:
+        """What is used where it is: both hosts have it."""
+        return list((self.report or {}).get("in_place") or [])
+
+    @property
     def same_host(self) -> bool:
         """Whether the server stays where it is."""
         return self.source == self.dest

@@ -15,6 +15,7 @@ from hostler.tasks.notify import Notify, NotifyUsageExists
 from hostler.tasks.ports import MigratePorts
 from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
+from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
 from hostler.tasks.states import EnterState
 from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
 
@@ -30,13 +31,16 @@ def cold_migration() -> linear_flow.Flow:
     """
     return linear_flow.Flow("cold_migration").add(
         InspectInstance(),
+        OfferProof(),
         NotifyUsageExists(),
         Notify("resize.prep.start", DEST),
+        AnswerProof(),
         CheckDestination(),
         ReserveQuota(),
         ClaimResources(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
+        ProveShared(),
         Notify("resize.start", SOURCE),
         EnterState(SOURCE, ("resize_prep", "resize_migrating"), ("pre-migrating", "migrating")),
         PowerOff(),
@@ -46,6 +50,7 @@ def cold_migration() -> linear_flow.Flow:
         CopyImages(),
         Notify("resize.end", SOURCE),
         EnterState(SOURCE, ("resize_migrating", "resize_migrated"), ("migrating", "post-migrating")),
+        ForgetProof(),
         VerifyImages(),
         MigratePorts(),
         ConnectVolumes(),
@@ -59,8 +64,12 @@ def cold_migration() -> linear_flow.Flow:
 
 
 def dry_run() -> linear_flow.Flow:
-    """Look at both hosts as a migration would, and report; nothing is changed."""
+    """Look at both hosts as a migration would, and report; nothing is changed but for tokens, which are removed."""
     return linear_flow.Flow("dry_run").add(
         ReportSource(),
+        OfferProof(rebind={"inventory": "source_report"}),
+        AnswerProof(),
         ReportDestination(),
+        ProveShared(rebind={"inventory": "source_report"}),
+        ForgetProof(),
     )

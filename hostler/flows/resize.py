@@ -16,6 +16,7 @@ from hostler.tasks.notify import Notify, NotifyUsageExists
 from hostler.tasks.ports import MigratePorts
 from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
+from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
 from hostler.tasks.states import EnterState
 from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
 
@@ -33,13 +34,16 @@ def resize() -> linear_flow.Flow:
     """
     return linear_flow.Flow("resize").add(
         InspectInstance(),
+        OfferProof(),
         NotifyUsageExists(),
         Notify("resize.prep.start", DEST),
+        AnswerProof(),
         CheckDestination(),
         ReserveQuota(),
         ClaimResources(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
+        ProveShared(),
         Notify("resize.start", SOURCE),
         EnterState(SOURCE, ("resize_prep", "resize_migrating"), ("pre-migrating", "migrating")),
         PowerOff(),
@@ -49,6 +53,7 @@ def resize() -> linear_flow.Flow:
         CopyImages(),
         Notify("resize.end", SOURCE),
         EnterState(SOURCE, ("resize_migrating", "resize_migrated"), ("migrating", "post-migrating")),
+        ForgetProof(),
         VerifyImages(),
         MigratePorts(),
         ConnectVolumes(),

@@ -4,6 +4,9 @@ Two cases. A destination that died behind the hand-over has the newest writes of
 that the source set aside drops them, and the operator must say so. A source that died before has the only files: the
 destination is freed, and the server waits for its host.
 
+Files on storage that both hosts have are neither set aside nor dropped. A host that is said to be down must be all the
+more: only QEMU's lock on them keeps a guest that runs there after all from being joined by another.
+
 Either way the migration walks back, the steps of the host that is down are its debts, and it pays them before it
 takes any job when it is back: what it holds of the server is then not started, but removed or put back.
 """
@@ -26,6 +29,7 @@ from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.models import Claim, FlowRow, Instance, JournalEntry, Migration
 from hostler.tasks.base import MigrationFacts
+from hostler.tasks.shared_storage import goes_back_whole
 
 
 class HostIsAlive(Refused):
@@ -87,7 +91,8 @@ def _take_back(session: Session, row: Migration, drop_writes: bool) -> None:
             f"what {row.source_compute} had set aside is being removed: only {row.dest_compute} has the server",
             hint=f"hostler migration show {row.uuid}",
         )
-    if not drop_writes:
+    inventory = load_flow(session, moves.first_flow(session, row.uuid).uuid).symbols()["inventory"]
+    if not drop_writes and not goes_back_whole(inventory, row.report):
         raise WritesWouldBeLost(
             server=row.instance_name,
             host=row.dest_compute,

@@ -24,6 +24,7 @@ from hostler.records.database import Database
 from hostler.records.models import Instance, Migration
 from hostler.tasks.base import MigrationFacts
 from hostler.tasks.checks import writes_would_be_lost
+from hostler.tasks.shared_storage import goes_back_whole
 
 
 def confirm(database: Database, board: Board, server: str, *, requested_by: str) -> str:
@@ -46,7 +47,7 @@ def revert(
     """Ask to bring the server back to what the source has set aside; return the migration's uuid.
 
     What it has written since is dropped: without *drop_writes* that is
-    :class:`~hostler.errors.WritesWouldBeLost`.
+    :class:`~hostler.errors.WritesWouldBeLost`. Where all its files have stayed in place, nothing is.
     """
     alive = board.alive()
     with database.transaction() as session:
@@ -57,7 +58,7 @@ def revert(
         known = {"drop_writes": drop_writes}
         facts = _take_up(session, migration, "revert_resize", "reverting", known)
         ran = facts["was_running"] or instance.power_state != PowerState.SHUTDOWN
-        if ran and not drop_writes:
+        if ran and not drop_writes and not goes_back_whole(facts["inventory"], migration.report):
             raise writes_would_be_lost(MigrationFacts.of(migration))
         with refusals.if_lost(instance, "revert", "resized"):
             instances.save(session, instance.uuid, expected_task_state=[None], task_state="resize_reverting")

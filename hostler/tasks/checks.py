@@ -20,6 +20,7 @@ from hostler.records.hosts import Amounts
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, MigrationFacts
 from hostler.tasks.domain import pinned
 from hostler.tasks.ports import networks_of
+from hostler.tasks.shared_storage import here, inventory_of, own_units, staying_of
 from hostler.tasks.sizes import Disks, as_resized, definition_problems
 
 
@@ -53,7 +54,7 @@ class CheckDestination(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Raise everything that speaks against it at once, as :class:`~hostler.errors.MigrationPreCheckError`."""
-        problems = look_at_destination(leg, Inventory.from_dict(inventory))
+        problems = look_at_destination(leg, inventory_of(leg, inventory))
         if problems:
             raise MigrationPreCheckError(problems, host=leg.host)
 
@@ -69,13 +70,13 @@ class ProveWayBack(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Raise everything that speaks against it at once, as :class:`~hostler.errors.MigrationPreCheckError`."""
-        drivers, found = leg.drivers, Inventory.from_dict(inventory)
+        drivers, found = leg.drivers, inventory_of(leg, inventory)
         problems = _names_taken(leg, found.domain)
         problems += drivers.files.way_back_problems(
             found.units,
             leg.migration.uuid,
             lambda path: _digest(leg, path),
-            same_host=leg.migration.same_host,
+            here=here(leg, found.units),
         )
         for volume in found.domain.volumes:
             problems += drivers.volumes.destination_problems(volume)
@@ -94,11 +95,14 @@ class CheckGuest(HostTask):
     def execute(self, leg: Leg, inventory: dict[str, Any], drop_writes: bool) -> None:
         """Refuse to touch what is another's, and to drop writes that nobody said may be dropped."""
         hypervisor, facts = leg.drivers.hypervisor, (leg.migration.instance, leg.migration.uuid)
-        own = [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
+        own = own_units(leg, inventory)
         problems = leg.drivers.files.strangers(own, *facts)
         uuid = leg.migration.instance
-        if hypervisor.exists(uuid) and hypervisor.describe(uuid).migration != leg.migration.uuid:
-            problems.append(f"the domain of {leg.migration.name!r} is not the one that was moved here")
+        if hypervisor.exists(uuid):
+            domain = hypervisor.describe(uuid)
+            if domain.migration != leg.migration.uuid:
+                problems.append(f"the domain of {leg.migration.name!r} is not the one that was moved here")
+            problems += _unused(inventory_of(leg, inventory), domain)
         if problems:
             raise MigrationPreCheckError(problems, host=leg.host)
         if not drop_writes and leg.drivers.files.written(own, *facts):
@@ -130,7 +134,7 @@ class ReportDestination(HostTask):
 
     def execute(self, leg: Leg, source_report: dict[str, Any]) -> None:
         """Write the report to the migration's record."""
-        inventory = Inventory.from_dict(source_report["inventory"])
+        inventory = inventory_of(leg, source_report)
         problems = _report_there(leg, inventory)
         arriving = leg.drivers.files.missing(inventory.units)
         with leg.records.transaction() as session:
@@ -192,7 +196,7 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
         migration.instance,
         migration.uuid,
         lambda path: _digest(leg, path),
-        same_host=migration.same_host,
+        here=here(leg, inventory.units),
     )
     problems += drivers.ports.destination_problems(inventory.domain.ports)
     problems += _placement_problems(leg, inventory.domain)
@@ -210,6 +214,17 @@ def _placement_problems(leg: Leg, domain: Domain) -> list[str]:
     except CPUPinningInvalid as error:
         return [str(error.reason)]
     return []
+
+
+def _unused(inventory: Inventory, now: Domain) -> list[str]:
+    """Return, as sentences, which disks that stay in place the server has left for others, as a snapshot does."""
+    staying, used = staying_of(inventory), {disk.path for disk in now.disks}
+    return [
+        f"the server writes to another file than {disk.path} by now, and would go back to that one"
+        for disk in inventory.domain.disks
+        if disk.path not in used
+        and any(disk.path == path or disk.path.startswith(f"{path}/") for path in staying)
+    ]
 
 
 def _names_taken(leg: Leg, domain: Domain) -> list[str]:

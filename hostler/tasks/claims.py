@@ -8,6 +8,7 @@ from hostler.drivers.claims import Places
 from hostler.objects import Inventory
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.checks import need_there
+from hostler.tasks.shared_storage import inventory_of
 from hostler.tasks.sizes import as_resized
 
 
@@ -24,7 +25,7 @@ class ClaimResources(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Hold them; a host that has not enough left is a refusal."""
-        found = Inventory.from_dict(inventory)
+        found = inventory_of(leg, inventory)
         leg.drivers.claims.claim(leg.records, leg.migration.dest, need_there(leg, found), _places(leg, found))
 
     def revert(self, leg: Leg, **_: Any) -> None:

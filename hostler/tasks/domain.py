@@ -12,6 +12,7 @@ from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
 from hostler.objects import Domain, Inventory, Snapshot, Unit, UnitKind
 from hostler.records.fence import Journal
 from hostler.tasks.base import DEST, HostTask, Leg
+from hostler.tasks.shared_storage import inventory_of
 
 #: Below ``state_path``: a directory for each migration that took a definition away.
 MIGRATIONS = "migrations"
@@ -57,7 +58,7 @@ class UndefineDomain(HostTask):
             saved = _saved(domain)
             copy = _copy_path(leg)
             private_directory(copy.parent)
-            write_private(copy, json.dumps(saved | {"shared": _shared(inventory)}))
+            write_private(copy, json.dumps(saved | {"shared": _stays_here(leg, inventory)}))
             journal.intend("domain", **saved)
             hypervisor.undefine(uuid)
         elif journal.get("domain") is None:
@@ -110,7 +111,7 @@ def _define_again(leg: Leg, journal: Journal) -> None:
 
 
 def pinned(state_path: str) -> set[str]:
-    """Return the shared files and block devices that set-aside servers of this host need to come back.
+    """Return what servers that were moved from here and may come back have left in its place: files, devices.
 
     The copy of a server's definition lies there from before its files are set aside until they are back or gone.
     One that cannot be read is :class:`ValueError` or :class:`OSError`: then any file may be needed.
@@ -119,11 +120,10 @@ def pinned(state_path: str) -> set[str]:
     return {path for copy in copies for path in json.loads(copy.read_bytes()).get("shared", [])}
 
 
-def _shared(inventory: dict[str, Any]) -> list[str]:
+def _stays_here(leg: Leg, inventory: dict[str, Any]) -> list[str]:
     """Return what stays under its name when the server is set aside."""
-    units = Inventory.from_dict(inventory).units
-    stays = (unit for unit in units if unit.kind is UnitKind.SHARED or is_given(unit))
-    return [unit.path for unit in stays]
+    units = inventory_of(leg, inventory).units
+    return [unit.path for unit in units if unit.kind is not UnitKind.OWN or is_given(unit)]
 
 
 def is_given(unit: Unit) -> bool:

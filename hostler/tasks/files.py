@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
-from hostler.objects import Inventory, Unit, UnitKind
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import is_given, refuse_active, refuse_old_guest, remove_state
+from hostler.tasks.shared_storage import moving_units, own_units
 
 #: A proof that the guest is well on the destination is good for so long.
 PROOF_LIFETIME = timedelta(minutes=10)
@@ -28,7 +28,7 @@ class RenameInstanceDir(HostTask):
         """Rename each unit that is the server's alone; what others may use stays where it is."""
         refuse_active(leg)
         journal = self.journal(leg)
-        for number, unit in enumerate(own_units(inventory)):
+        for number, unit in enumerate(own_units(leg, inventory)):
             journal.intend(str(number), path=unit.path)
             leg.drivers.files.set_aside(unit, leg.migration.uuid)
             journal.done(str(number))
@@ -36,7 +36,7 @@ class RenameInstanceDir(HostTask):
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Put back what was set aside, the last one first."""
         journal = self.journal(leg)
-        for number, unit in reversed(list(enumerate(own_units(inventory)))):
+        for number, unit in reversed(list(enumerate(own_units(leg, inventory)))):
             if journal.get(str(number)):
                 leg.drivers.files.put_back(unit, leg.migration.uuid)
                 journal.undone(str(number))
@@ -55,9 +55,9 @@ class SetGuestAside(HostTask):
         refuse_active(leg)
         files, facts = leg.drivers.files, (leg.migration.instance, leg.migration.uuid)
         journal = self.journal(leg)
-        if strangers := files.strangers(own_units(inventory), *facts):
+        if strangers := files.strangers(own_units(leg, inventory), *facts):
             raise MigrationError(f"{leg.host}: {'; '.join(strangers)}")
-        for number, unit in enumerate(own_units(inventory)):
+        for number, unit in enumerate(own_units(leg, inventory)):
             journal.intend(str(number), path=unit.path)
             files.unplace(unit, *facts)
             journal.done(str(number))
@@ -65,7 +65,7 @@ class SetGuestAside(HostTask):
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Put back what was taken out, the last one first."""
         journal = self.journal(leg)
-        for number, unit in reversed(list(enumerate(own_units(inventory)))):
+        for number, unit in reversed(list(enumerate(own_units(leg, inventory)))):
             if journal.get(str(number)):
                 leg.drivers.files.place(unit, leg.migration.instance, leg.migration.uuid)
                 journal.undone(str(number))
@@ -90,7 +90,7 @@ class RemoveSetAside(HostTask):
             _refuse_old_proof(leg, proven_at)
             journal.intend("removal")
         try:
-            for unit in own_units(inventory):
+            for unit in own_units(leg, inventory):
                 leg.drivers.files.remove_aside(unit, leg.migration.uuid)
             remove_state(leg)
             _tell_free(leg, inventory)
@@ -117,18 +117,13 @@ class SettleFiles(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Remove them; nothing if they are gone."""
-        units = Inventory.from_dict(inventory).units
+        units = moving_units(leg, inventory)
         leg.drivers.files.settle(units, leg.migration.instance, leg.migration.uuid)
         leg.drivers.receiver.forget(leg.migration.uuid)
 
 
-def own_units(inventory: dict[str, Any]) -> list[Unit]:
-    """Return the units that are the server's alone."""
-    return [unit for unit in Inventory.from_dict(inventory).units if unit.kind is UnitKind.OWN]
-
-
 def _tell_free(leg: Leg, inventory: dict[str, Any]) -> None:
-    given = [unit.path for unit in own_units(inventory) if is_given(unit)]
+    given = [unit.path for unit in own_units(leg, inventory) if is_given(unit)]
     for path in given:
         with leg.records.transaction() as session:
             leg.records.note(session, "freed", f"{path} on {leg.host} is free; what was on it still is")

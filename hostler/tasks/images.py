@@ -18,7 +18,6 @@ from hostler.objects import (
     Export,
     FileEntry,
     ImageDigest,
-    Inventory,
     ReceiverAddress,
     Unit,
     UnitKind,
@@ -27,6 +26,7 @@ from hostler.records import hosts, moves, rates
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
+from hostler.tasks.shared_storage import moving_units
 
 #: Seconds between two writes of a migration's progress.
 PROGRESS_INTERVAL_S = 2.0
@@ -39,6 +39,8 @@ MIB = 1 << 20
 class OpenReceiver(HostTask):
     """Make the part directories on the destination and start what takes the images.
 
+    Nothing of what stays in place is among them.
+
     Reverts by: ending the receiver, seeing it gone, and removing only what was made here.
     """
 
@@ -48,7 +50,7 @@ class OpenReceiver(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> list[str]:
         """Return the paths of the units that will arrive; shared ones that are here already do not."""
-        units = Inventory.from_dict(inventory).units
+        units = moving_units(leg, inventory)
         journal = self.journal(leg)
         journal.intend("units")
         leg.drivers.files.make_parts(units, leg.migration.instance, leg.migration.uuid)
@@ -72,7 +74,7 @@ class OpenReceiver(HostTask):
         close_receiver(leg)
         leg.drivers.receiver.forget(leg.migration.uuid)
         if journal.get("units"):
-            units = Inventory.from_dict(inventory).units
+            units = moving_units(leg, inventory)
             leg.drivers.files.remove_parts(units, leg.migration.instance, leg.migration.uuid)
             journal.undone("units")
 
@@ -131,7 +133,7 @@ class VerifyImages(HostTask):
         if not journal.get("verified"):
             self._verify(leg, digests)
             journal.done("verified")
-        for number, unit in enumerate(_arriving(inventory, arriving)):
+        for number, unit in enumerate(_arriving(leg, inventory, arriving)):
             journal.intend(str(number), path=unit.path)
             leg.drivers.files.place(unit, leg.migration.instance, leg.migration.uuid)
             journal.done(str(number))
@@ -139,7 +141,7 @@ class VerifyImages(HostTask):
     def revert(self, leg: Leg, inventory: dict[str, Any], arriving: list[str], **_: Any) -> None:
         """Move back what was placed, the last unit first."""
         journal = self.journal(leg)
-        for number, unit in reversed(list(enumerate(_arriving(inventory, arriving)))):
+        for number, unit in reversed(list(enumerate(_arriving(leg, inventory, arriving)))):
             if journal.get(str(number)):
                 leg.drivers.files.unplace(unit, leg.migration.instance, leg.migration.uuid)
                 journal.undone(str(number))
@@ -244,8 +246,8 @@ def _bound(entry: FileEntry) -> int:
     return -(-grown // MIB) * MIB
 
 
-def _arriving(inventory: dict[str, Any], arriving: list[str]) -> list[Unit]:
-    return [unit for unit in Inventory.from_dict(inventory).units if unit.path in arriving]
+def _arriving(leg: Leg, inventory: dict[str, Any], arriving: list[str]) -> list[Unit]:
+    return [unit for unit in moving_units(leg, inventory) if unit.path in arriving]
 
 
 def _peer(leg: Leg) -> str:

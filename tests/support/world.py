@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -107,18 +108,21 @@ class FakeHost:
 
     def tree(self) -> dict[str, tuple[object, ...]]:
         """What lies on its disk: mode and contents; not ``/run``, which holds locks and ends with the host."""
-        found: dict[str, tuple[object, ...]] = {}
-        for path in sorted((self.root / "var").rglob("*")):
-            status = path.lstat()
-            contents = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-            found[str(path.relative_to(self.root))] = (oct(status.st_mode), contents)
-        return found
+        return tree(self.root / "var")
 
 
 class World:
     """Some hosts, and who moves what between them."""
 
-    def __init__(self, directory: Path, zookeeper_hosts: str, database_url: str, hosts: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        zookeeper_hosts: str,
+        database_url: str,
+        hosts: int = 2,
+        *,
+        shared: bool = False,
+    ) -> None:
         self.directory = directory
         self.conf = settings.load(["/dev/null"])
         self.conf.set_override("connection", database_url, "database")
@@ -129,6 +133,8 @@ class World:
         self.board = Board(connect(self.conf), self.conf.zookeeper.root)
         self.client = Client(self.conf)
         self.hosts = {f"kvm{n}": self._host(f"kvm{n}", f"10.0.0.{n}") for n in range(1, hosts + 1)}
+        if shared:
+            share(directory, "kvm1", "kvm2")
         self.scheduler = Scheduler.from_conf(self.conf)
         self.dead: set[str] = set()
         self.tether = Tether()
@@ -303,6 +309,7 @@ class World:
     def look(self) -> dict[str, Any]:
         """Return all that a migration could change, but for the history."""
         state: dict[str, Any] = {name: self.look_at(name) for name in self.hosts}
+        state["storage"] = tree(self.directory / "storage")
         with self.database.reading() as session:
             for model in (Claim, HeldPlacement, Reservation, Binding, Receiver, JournalEntry, Debt):
                 state[model.__tablename__] = sorted(map(_columns, session.scalars(select(model))))
@@ -383,6 +390,27 @@ def fake_host(
     return FakeHost(
         name, address, root, hypervisor, receiver, sender, volumes, notifications, drivers, state_path
     )
+
+
+def tree(top: Path) -> dict[str, tuple[object, ...]]:
+    """What lies under *top*: mode and contents."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        contents = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path.relative_to(top.parent))] = (oct(path.lstat().st_mode), contents)
+    return found
+
+
+def share(directory: Path, *names: str) -> None:
+    """Let hosts without servers have libvirt's directory in common, as if a file server had it."""
+    storage = directory / "storage"
+    for name in names:
+        own = directory / name / "root/var/lib/libvirt"
+        if storage.exists():
+            shutil.rmtree(own)
+        else:
+            own.rename(storage)
+        own.symlink_to("../../../../storage")
 
 
 def files_of(name: str, root: Path, hypervisor: FakeHypervisor, state_path: str) -> LocalFiles:

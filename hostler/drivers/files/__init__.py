@@ -15,7 +15,7 @@ On the destination a unit arrives in a part directory beside its final place, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
@@ -47,23 +47,47 @@ class InstanceFiles(Protocol):
         """Return the swap area that begins with the first byte of *disk*; None if none does. It only reads."""
 
     def destination_problems(
-        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest, *, same_host: bool = False
+        self,
+        units: Sequence[Unit],
+        instance: str,
+        migration: str,
+        digest: Digest,
+        *,
+        here: Collection[str] = (),
     ) -> list[str]:
         """Return, as sentences, why *units* could not be received here. It only reads.
 
         Space, parents, names taken. A SHARED unit that is here already with the same contents is no problem
-        and is not received. *same_host*: the units are of this host, and their names free when they arrive. The
-        sentences leave the host's name to :class:`~hostler.errors.MigrationPreCheckError`.
+        and is not received. An IN_PLACE unit must be the source's very file or directory (inode), and so must those
+        at the paths *here*: their names are free when their copies arrive. The sentences leave the host's name to
+        :class:`~hostler.errors.MigrationPreCheckError`.
         """
+
+    def write_token(self, directory: str, migration: str, role: str) -> str:
+        """Write a file with random contents into *directory*, durably, and return these; asked again, other ones.
+
+        *role*: ``source`` or ``dest``, whose it is; the name carries the migration's uuid.
+        """
+
+    def token(self, directory: str, migration: str, role: str) -> str | None:
+        """Return what the file of *role*, the other host's, in *directory* says; None if there is none. It only reads.
+
+        What this and the other host's :meth:`write_token` return is the same only if both have that directory.
+        """
+
+    def remove_token(self, directory: str, migration: str, role: str) -> None:
+        """Remove the file of *role*; nothing if there is none."""
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that must be received: all OWN ones, and the SHARED ones that are not here.
+
+        Never an IN_PLACE one.
 
         Ask after :meth:`make_parts`, which holds on to the SHARED ones that are.
         """
 
     def aside(self, unit: Unit, migration: str) -> str:
-        """Return the path that *unit* has after :meth:`set_aside`; a SHARED unit keeps its own."""
+        """Return the path that *unit* has after :meth:`set_aside`; one that is not OWN keeps its own."""
 
     def set_aside(self, unit: Unit, migration: str) -> None:
         """Rename *unit* to :meth:`aside`. What is not the inspected file (inode) is left and refused."""
@@ -72,12 +96,12 @@ class InstanceFiles(Protocol):
         """Undo :meth:`set_aside`; nothing if it is where it belongs."""
 
     def way_back_problems(
-        self, units: Sequence[Unit], migration: str, digest: Digest, *, same_host: bool = False
+        self, units: Sequence[Unit], migration: str, digest: Digest, *, here: Collection[str] = ()
     ) -> list[str]:
         """Return, as sentences, why :meth:`put_back` would not bring *units* back whole. It only reads.
 
-        What was set aside is there, its names are free, and the SHARED units are what they were. *same_host*: what
-        was placed here has these names until it is set aside in its turn.
+        What was set aside is there, its names are free, the SHARED units are what they were, and the IN_PLACE ones
+        are there. *here*: paths that what was placed has until it is set aside in its turn.
         """
 
     def remove_aside(self, unit: Unit, migration: str) -> None:

@@ -105,7 +105,9 @@ class Arrival:
     def _place_own(self, unit: Unit, spot: Spot) -> None:
         if self._is_placed(spot):
             return
-        if disk.look(spot.final) is not None:
+        with disk.fresh(spot.final.parent):
+            taken = disk.look(spot.final) is not None
+        if taken:
             raise DestinationDiskExists(host=self._place.host, path=unit.path)
         if not self._was_placed(spot):
             self._check_complete(unit, spot)

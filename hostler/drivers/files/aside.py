@@ -27,14 +27,14 @@ class Names:
 
 
 class Aside:
-    """Sets aside the OWN units of *place*. SHARED ones are never touched."""
+    """Sets aside the OWN units of *place*. The others are never touched."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
     def path(self, unit: Unit, migration: str) -> str:
         """See :meth:`hostler.drivers.files.InstanceFiles.aside`."""
-        if unit.kind is UnitKind.SHARED:
+        if unit.kind is not UnitKind.OWN:
             return unit.path
         return unit.path + ("_resize" if unit.directory else f".{migration}_resize")
 
@@ -49,7 +49,7 @@ class Aside:
 
     def set_aside(self, unit: Unit, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.set_aside`."""
-        if unit.kind is UnitKind.SHARED:
+        if unit.kind is not UnitKind.OWN:
             return
         names = self.names(unit, migration)
         if rename.finish_half(names.home, names.aside):
@@ -66,22 +66,23 @@ class Aside:
 
     def put_back(self, unit: Unit, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.put_back`."""
-        if unit.kind is UnitKind.SHARED:
+        if unit.kind is not UnitKind.OWN:
             return
         names = self.names(unit, migration)
-        if not rename.finish_half(names.aside, names.home):
-            if self._is_aside(unit, migration, names):
-                if disk.look(names.home) is not None:
-                    raise DestinationDiskExists(host=self._place.host, path=unit.path)
-                rename.rename(names.aside, names.home)
-            self._check_home(unit, names)
-        rename.sync_names(names.aside, names.home)
-        if unit.directory:
-            markers.clear(names.home, migration)
+        with disk.fresh(names.home.parent):
+            if not rename.finish_half(names.aside, names.home):
+                if self._is_aside(unit, migration, names):
+                    if disk.look(names.home) is not None:
+                        raise DestinationDiskExists(host=self._place.host, path=unit.path)
+                    rename.rename(names.aside, names.home)
+                self._check_home(unit, names)
+            rename.sync_names(names.aside, names.home)
+            if unit.directory:
+                markers.clear(names.home, migration)
 
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.remove_aside`."""
-        if unit.kind is UnitKind.SHARED:
+        if unit.kind is not UnitKind.OWN:
             return
         names = self.names(unit, migration)
         self._remove(names.removed, unit)
@@ -96,7 +97,7 @@ class Aside:
 
     def problems(self, unit: Unit, migration: str, replaced: bool = False) -> list[str]:
         """Return, as sentences, why *unit* could not be put back whole; *replaced*: its name is taken by its copy."""
-        if unit.kind is UnitKind.SHARED:
+        if unit.kind is not UnitKind.OWN:
             return []
         names = self.names(unit, migration)
         aside = self.path(unit, migration)

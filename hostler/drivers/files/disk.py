@@ -47,6 +47,16 @@ def opened(path: Path, flags: int = READ) -> Iterator[int]:
         os.close(fd)
 
 
+@contextmanager
+def fresh(directory: Path) -> Iterator[int]:
+    """Open a directory to look into it: another host may have changed it.
+
+    An NFS client asks the server anew when a directory is opened (close-to-open consistency), not for each name in it.
+    """
+    with opened(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+        yield fd
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in *path* durable."""
     step(f"fsync {path}")

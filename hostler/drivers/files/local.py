@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hostler.drivers import devices
-from hostler.drivers.files import Digest, disk
+from hostler.drivers.files import Digest, disk, tokens
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.blocks import Blocks
@@ -19,7 +19,7 @@ from hostler.drivers.files.resizing import Resizing
 from hostler.drivers.files.room import Room, absent, changed, missing
 from hostler.drivers.files.survey import Survey
 from hostler.drivers.files.uses import Uses
-from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
+from hostler.objects import DEST, Disk, DiskChange, Domain, SwapArea, Unit
 
 
 def _assume_in_use(_: str) -> bool:
@@ -79,12 +79,35 @@ class LocalFiles:
         return self._resizing.swap_area(disk)
 
     def destination_problems(
-        self, units: Sequence[Unit], instance: str, migration: str, digest: Digest, *, same_host: bool = False
+        self,
+        units: Sequence[Unit],
+        instance: str,
+        migration: str,
+        digest: Digest,
+        *,
+        here: Collection[str] = (),
     ) -> list[str]:
         """Return why *units* cannot be received here."""
         with as_destination(self._place):
-            found = Room(self._place, instance, migration, digest, same_host).problems(_files(units))
-            return found + self._blocks.problems(_blocks(units), migration, same_host=same_host)
+            found = Room(self._place, instance, migration, digest, here).problems(_files(units))
+            blocks = _blocks(units)
+            same_host = any(unit.path in here for unit in blocks)
+            return found + self._blocks.problems(blocks, migration, same_host=same_host)
+
+    def write_token(self, directory: str, migration: str, role: str) -> str:
+        """Leave a token in *directory* and return it."""
+        with as_destination(self._place) if role == DEST else as_source(self._place):
+            return tokens.write(self._place.at(directory), migration, role)
+
+    def token(self, directory: str, migration: str, role: str) -> str | None:
+        """Return the token that the host in *role* has left in *directory*, as this host, the other one, sees it."""
+        with as_source(self._place) if role == DEST else as_destination(self._place):
+            return tokens.read(self._place.at(directory), migration, role)
+
+    def remove_token(self, directory: str, migration: str, role: str) -> None:
+        """Remove it."""
+        with as_destination(self._place) if role == DEST else as_source(self._place):
+            tokens.remove(self._place.at(directory), migration, role)
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
@@ -107,13 +130,17 @@ class LocalFiles:
             (self._blocks if unit.block else self._aside).put_back(unit, migration)
 
     def way_back_problems(
-        self, units: Sequence[Unit], migration: str, digest: Digest, *, same_host: bool = False
+        self, units: Sequence[Unit], migration: str, digest: Digest, *, here: Collection[str] = ()
     ) -> list[str]:
         """Return why *units* could not be put back whole."""
         with as_source(self._place):
-            own = [one for unit in _files(units) for one in self._aside.problems(unit, migration, same_host)]
+            own = [
+                problem
+                for unit in _files(units)
+                for problem in self._aside.problems(unit, migration, unit.path in here)
+            ]
             for unit in _blocks(units):
-                own += self._blocks.way_back_problems(unit, migration, same_host=same_host)
+                own += self._blocks.way_back_problems(unit, migration, same_host=unit.path in here)
             return own + changed(self._place, units, digest)
 
     def remove_aside(self, unit: Unit, migration: str) -> None:

@@ -32,6 +32,7 @@ class MarkKind(enum.StrEnum):
     REMOVAL = "removal"  #: one that was set aside, and is being removed
     MADE = "made"  #: the note that a directory was made for a migration
     MARK = "mark"  #: a marker, or the draft of one, in a directory that has its own name
+    PROOF = "proof"  #: a file by which one host shows the other that both have its directory
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,8 @@ class Marks:
 
     def _in(self, parent: str) -> Iterator[Marked]:
         for name, _ in self._entries(parent):
-            if name.startswith(f"{markers.NAME}."):
-                draft = markers.migration_of_draft(name)
-                if draft is not None:
-                    yield Marked(parent, MarkKind.MARK, draft)
+            if (draft := markers.migration_of_draft(name)) is not None:
+                yield Marked(parent, MarkKind.MARK, draft)
             elif (found := self._read(posixpath.join(parent, name))) is not None:
                 yield found
 
@@ -107,6 +106,8 @@ class Marks:
         local, name = self._place.at(path), posixpath.basename(path)
         status = disk.look(local)
         directory = disk.is_directory(status)
+        if (shown := markers.migration_of_token(name)) is not None:
+            return Marked(path, MarkKind.PROOF, shown, proven=disk.is_file(status))
         marker = markers.read(local) if directory else None
         named = markers.migration_in(name)
         plain = directory or disk.is_file(status)

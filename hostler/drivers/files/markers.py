@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hostler.drivers.files import disk
-from hostler.objects import Record
+from hostler.objects import DEST, SOURCE, Record
 
 NAME = ".hostler-migration"
 #: A marker larger than this is none of ours.
@@ -20,6 +20,8 @@ _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 #: Names that a migration gives: a file set aside, a removal under way, a part directory, the record of a
 #: directory made.
 _OURS = re.compile(rf"\.(?P<migration>{_UUID})(_resize|_removed|\.part(\.new|\.old)?|\.made)\Z", re.DOTALL)
+
+_TOKEN = re.compile(rf"{re.escape(NAME)}\.(?P<migration>{_UUID})\.({SOURCE}|{DEST})")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ def migration_of_draft(name: str) -> str | None:
     """Return the migration that was writing a marker under this *name* when it was killed."""
     found = re.fullmatch(rf"{re.escape(NAME)}\.({_UUID})", name)
     return found[1] if found else None
+
+
+def token_name(migration: str, role: str) -> str:
+    """Return the name of the file by which the host in *role* shows the other one that both have a directory."""
+    return f"{NAME}.{migration}.{role}"
+
+
+def migration_of_token(name: str) -> str | None:
+    """Return the migration whose token file has this *name*."""
+    found = _TOKEN.fullmatch(name)
+    return found["migration"] if found else None
 
 
 def made_directory(name: str) -> str | None:

@@ -44,6 +44,7 @@ class Parts:
     def make(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.make_parts`."""
         with as_destination(self._place):
+            units = [unit for unit in units if unit.kind is not UnitKind.IN_PLACE]
             for unit in _one_a_parent(units):
                 self._make_parent(_parent(unit), migration)
                 self._make_directory(unit, instance, migration)

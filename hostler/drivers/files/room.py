@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from hostler.drivers.files import disk, markers
@@ -18,7 +18,7 @@ _GIB = 1 << 30
 
 
 class Room:
-    """One look at whether *units* of *instance* fit; *same_host*: they lie here, and will be set aside."""
+    """One look at whether *units* of *instance* fit; those at the paths *here* lie here, and will be set aside."""
 
     def __init__(
         self,
@@ -26,21 +26,25 @@ class Room:
         instance: str,
         migration: str,
         digest: Callable[[str], str],
-        same_host: bool = False,
+        here: Collection[str] = (),
     ) -> None:
         self._place = place
         self._instance = instance
         self._migration = migration
         self._digest = digest
-        self._same_host = same_host
+        self._here = here
 
     def problems(self, units: Sequence[Unit]) -> list[str]:
         """Return sentences."""
         found: list[str] = []
-        for parent in dict.fromkeys(str(PurePosixPath(unit.path).parent) for unit in units):
+        arriving = [unit for unit in units if unit.kind is not UnitKind.IN_PLACE]
+        for parent in dict.fromkeys(str(PurePosixPath(unit.path).parent) for unit in arriving):
             found += self._parent_problems(parent)
-        for unit in units if not self._same_host else ():
-            found += self._name_problems(unit)
+        for unit in units:
+            if unit.kind is UnitKind.IN_PLACE or unit.path in self._here:
+                found += self._identity_problems(unit)
+            else:
+                found += self._name_problems(unit)
         return found + self._space_problems(missing(self._place, units))
 
     def _parent_problems(self, parent: str) -> list[str]:
@@ -73,14 +77,30 @@ class Room:
         return found
 
     def _name_problems(self, unit: Unit) -> list[str]:
-        final = self._place.at(unit.path)
-        if disk.look(final) is None:
+        final = disk.look(self._place.at(unit.path))
+        if final is None:
             return []
+        if unit.kind is UnitKind.OWN and final.st_ino == unit.inode:
+            return [
+                f"{unit.path} is here, and may be the source's own, although no token of the source is beside it"
+            ]
         if unit.kind is UnitKind.OWN:
             return [f"there is a {unit.path} already: move it away if nobody needs it"]
-        if not disk.is_file(disk.look(final)):
+        if not disk.is_file(final):
             return [f"{unit.path} is here, but is not a regular file"]
         return _other_contents(unit, self._digest, "on the source")
+
+    def _identity_problems(self, unit: Unit) -> list[str]:
+        """The directory is the source's: so must be what lies in it, and not something mounted over it here."""
+        final = disk.look(self._place.at(unit.path))
+        if final is None:
+            return [f"{unit.path} is not here, although its directory is the source's"]
+        fits = disk.is_directory(final) if unit.directory else disk.is_file(final)
+        if not fits or final.st_ino != unit.inode:
+            return [
+                f"{unit.path} is not the source's here, although its directory is: see what is mounted there"
+            ]
+        return absent(self._place, [unit])
 
     def _space_problems(self, units: Sequence[Unit]) -> list[str]:
         need: dict[int, int] = {}
@@ -104,7 +124,12 @@ class Room:
 
 def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
     """Return all OWN units, and the SHARED ones that are not here."""
-    return [unit for unit in units if unit.kind is UnitKind.OWN or disk.look(place.at(unit.path)) is None]
+    return [
+        unit
+        for unit in units
+        if unit.kind is UnitKind.OWN
+        or (unit.kind is UnitKind.SHARED and disk.look(place.at(unit.path)) is None)
+    ]
 
 
 def absent(place: Place, units: Sequence[Unit]) -> list[str]:
@@ -114,11 +139,13 @@ def absent(place: Place, units: Sequence[Unit]) -> list[str]:
 
 
 def changed(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -> list[str]:
-    """Return, as sentences, which SHARED files of *units* are not there, or not with the inspected contents."""
+    """Return, as sentences, which of *units* that stayed are not there, or SHARED and with other contents."""
     found = []
     for unit in units:
         if unit.kind is UnitKind.SHARED:
             found += absent(place, [unit]) or _other_contents(unit, digest, "when it was inspected")
+        elif unit.kind is UnitKind.IN_PLACE:
+            found += absent(place, [unit])
     return found
 
 

@@ -18,6 +18,7 @@ _WORDS = {
     MarkKind.REMOVAL: "{path}, whose removal was cut short",
     MarkKind.MADE: "the note {path}",
     MarkKind.MARK: "the mark in {path}",
+    MarkKind.PROOF: "the token {path}",
 }
 
 
@@ -50,7 +51,8 @@ class AtHost:
     def files(self) -> Iterator[Finding]:
         """Give what carries the mark of a migration that is over, or of none that is known."""
         for mark in self._facts.files:
-            if self._needed(mark.migration):
+            # On storage that hosts share it may be another host's affair, which owes an undo.
+            if self._needed(mark.migration) or self._recorded.owed(mark.migration):
                 continue
             fate = self._recorded.fate(mark.migration)
             words = "the logical volume {path}" if mark.volume else _WORDS[mark.kind]

@@ -95,6 +95,7 @@ _MENDERS: dict[str, Callable[[Hands, Finding], None]] = {
     "removal": Hands.file,
     "made": Hands.file,
     "mark": Hands.file,
+    "proof": Hands.file,
     "state-migrations": Hands.state,
     "state-images": Hands.state,
     "receiver": Hands.receiver,
