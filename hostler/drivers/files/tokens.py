@@ -21,7 +21,7 @@ def write(directory: Path, migration: str, role: str) -> str:
     """Write a new token into *directory*, in the place of an earlier one of ours, durably; return it."""
     token = secrets.token_hex(_TOKEN_BYTES)
     disk.write_file(directory / markers.token_name(migration, role), token)
-    disk.sync_directory(directory)
+    _sync(directory)
     return token
 
 
@@ -32,10 +32,12 @@ def read(directory: Path, migration: str, role: str) -> str | None:
             fd = os.open(markers.token_name(migration, role), disk.READ, dir_fd=parent)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with os.fdopen(fd, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
-        return stream.read(2 * _TOKEN_BYTES + 1).decode("ascii", "replace")
+        return os.read(fd, 2 * _TOKEN_BYTES + 1).decode("ascii", "replace")
+    finally:
+        os.close(fd)
 
 
 def remove(directory: Path, migration: str, role: str) -> None:
@@ -43,4 +45,11 @@ def remove(directory: Path, migration: str, role: str) -> None:
     file = directory / markers.token_name(migration, role)
     if disk.look(file) is not None:
         disk.unlink(file)
-        disk.sync_directory(directory)
+        _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in *directory*, which may be a link to one, durable."""
+    disk.step(f"fsync {directory}")
+    with disk.fresh(directory) as fd:
+        os.fsync(fd)

@@ -30,6 +30,7 @@ class Scenario:
     play: Callable[[Stage], None]
     layout: str = "dir"
     sized: bool = False  #: the server has disks of which a flavor says something
+    shared: bool = False  #: kvm1 and kvm2 have their servers' files on the same storage
     before: Callable[[Stage], None] = lambda _stage: None  #: what was done before it begins
     circumstances: Callable[[Stage], AbstractContextManager[object]] = lambda _stage: nullcontext()
     outcome: str = ""  #: of its flow, where that does not go without saying
@@ -261,6 +262,12 @@ SCENARIOS = [
     Scenario("confirmed_after_all", confirm_after_all, before=move, circumstances=never_handed_back),
     Scenario("parked_and_retried", retry_parked, circumstances=undo_fails_once),
     Scenario("first_refuses", move_anywhere, circumstances=first_refuses),
+    Scenario("shared", move, shared=True),
+    Scenario("shared_confirmed", confirm, "flat", shared=True, before=move),
+    Scenario("shared_and_back", bring_back, shared=True, before=move, outcome="success"),
+    Scenario("shared_refused", move, "flat", shared=True, circumstances=refused_at_the_end),
+    Scenario("shared_resized", resize, "flat", sized=True, shared=True),
+    Scenario("shared_resized_back", bring_back, sized=True, shared=True, before=resize, outcome="success"),
     Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),
     Scenario("confirm_resize", confirm, "block", before=move),
     Scenario("revert_resize", bring_back, "block", before=move, outcome="success"),

@@ -60,6 +60,10 @@ class Pictured(World):
         with self.database.reading() as session:
             return session.scalars(select(Migration).order_by(Migration.created_at.desc())).first()
 
+    def look(self) -> dict[str, Any]:
+        """Return all that a migration could change, but for the history."""
+        return super().look() | {"storage": self._below(self.directory / "storage")}
+
     def look_at(self, name: str) -> dict[str, Any]:
         """Return one host's part of the world."""
         host = self.hosts[name]
@@ -104,13 +108,20 @@ class Pictured(World):
 
     def _files(self, host: str) -> list[tuple[object, ...]]:
         """What lies on a host's disk: mode and contents; of what hostler keeps to itself only that it is there."""
-        found: list[tuple[object, ...]] = []
-        for part in ("root/var", "root/dev", "private"):
-            top = self.directory / host / part
-            for path in sorted(top.rglob("*")):
-                contents = "" if part == "private" or not path.is_file() else self._contents(path)
-                found.append((str(path.relative_to(top)), oct(path.lstat().st_mode), contents))
-        return found
+        own = [
+            one for part in ("root/var", "root/dev") for one in self._below(self.directory / host / part)
+        ]
+        return own + [(path, mode, "") for path, mode, _ in self._below(self.directory / host / "private")]
+
+    def _below(self, top: Path) -> list[tuple[object, ...]]:
+        return [
+            (
+                str(path.relative_to(top)),
+                oct(path.lstat().st_mode),
+                self._contents(path) if path.is_file() else "",
+            )
+            for path in sorted(top.rglob("*"))
+        ]
 
     def _contents(self, path: Path) -> str:
         data = path.read_bytes()

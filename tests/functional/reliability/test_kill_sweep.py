@@ -23,6 +23,7 @@ from tests.functional.reliability.points import OPERATOR, Died, Points
 from tests.functional.reliability.scenarios import SCENARIOS, Scenario
 from tests.functional.reliability.stage import Beginning, Stage
 from tests.support.stand_ins import stand_ins
+from tests.support.world import share
 
 FULL = os.environ.get("HOSTLER_SWEEP") == "full"
 #: A prime, so that each kind of place has its turn.
@@ -65,9 +66,11 @@ class Sweeper:
 
     def begin(self, scenario: Scenario) -> None:
         """Bring the world to where *scenario* begins."""
-        name = f"{scenario.layout}{'-sized' if scenario.sized else ''}"
+        name = f"{scenario.layout}{'-sized' if scenario.sized else ''}{'-shared' if scenario.shared else ''}"
         if name not in self._beginnings:
             self.stage.load(self._empty)
+            if scenario.shared:
+                share(self.stage.directory, "kvm1", "kvm2")
             blocks = scenario.layout == "block"  # the odd one has all that is odd
             self.stage.add_server(layout=scenario.layout, sized=scenario.sized, firmware=blocks)
             self._beginnings[name] = self.stage.save(name)
