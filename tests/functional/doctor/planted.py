@@ -185,6 +185,20 @@ def made_of_a_device(world: World) -> list[str]:
 
 
 @safe
+def proof(world: World) -> list[str]:
+    path = f"{INSTANCES}/{markers.token_name(recorded(world), 'dest')}"
+    file(world, "kvm2", path)
+    return ["kvm2", path, "undone"]
+
+
+@unsafe
+def proof_of_an_unknown_migration(world: World) -> list[str]:
+    path = f"{INSTANCES}/{markers.token_name(unknown(), 'source')}"
+    file(world, "kvm1", path)
+    return ["kvm1", path, "do not know", "rm -rI -- "]
+
+
+@safe
 def aside_of_a_confirmed_migration(world: World) -> list[str]:
     world.add_server("web9", layout="pool")  # makes the pool one of the places that are looked at
     path = f"{POOL}/gone.qcow2.{recorded(world, 'confirmed')}_resize"

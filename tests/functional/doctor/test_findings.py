@@ -28,6 +28,7 @@ KINDS = [
     "removal",
     "made",
     "mark",
+    "proof",
     "state-migrations",
     "state-images",
     "receiver",
