@@ -108,9 +108,7 @@ class Pictured(World):
 
     def _files(self, host: str) -> list[tuple[object, ...]]:
         """What lies on a host's disk: mode and contents; of what hostler keeps to itself only that it is there."""
-        own = [
-            one for part in ("root/var", "root/dev") for one in self._below(self.directory / host / part)
-        ]
+        own = [one for part in ("root/var", "root/dev") for one in self._below(self.directory / host / part)]
         return own + [(path, mode, "") for path, mode, _ in self._below(self.directory / host / "private")]
 
     def _below(self, top: Path) -> list[tuple[object, ...]]:

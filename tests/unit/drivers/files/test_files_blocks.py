@@ -345,7 +345,7 @@ def test_two_migrations_do_not_take_one_device_whatever_they_call_it(
 
 def test_a_device_is_not_two_disks_on_one_host(pair: tuple[Any, Any, list[Unit]]) -> None:
     source, _, units = pair
-    problems = source.files.destination_problems(units, UUID, MIGRATION, source.digest, same_host=True)
+    problems = source.files.destination_problems(units, UUID, MIGRATION, source.digest, here=[unit.path for unit in units])
     assert problems == [
         f"{BY_ID} is a block device that it cannot have twice on one host: choose another (--to HOST)"
     ]
@@ -360,7 +360,7 @@ def test_a_volume_is_two_for_a_while_where_it_is_resized_on_its_host(
     host.files.set_aside(volume[0], MIGRATION)
     host.files.place(volume[0], UUID, MIGRATION)
     assert names(host) == {"vg-0/web1": (TAG,), ASIDE: (TAG, "nova")}
-    assert host.files.way_back_problems(volume, MIGRATION, host.digest, same_host=True) == []
+    assert host.files.way_back_problems(volume, MIGRATION, host.digest, here=[volume[0].path]) == []
     host.files.unplace(volume[0], UUID, MIGRATION)
     host.files.put_back(volume[0], MIGRATION)
     host.files.remove_parts(volume, UUID, MIGRATION)
