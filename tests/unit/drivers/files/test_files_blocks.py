@@ -345,7 +345,8 @@ def test_two_migrations_do_not_take_one_device_whatever_they_call_it(
 
 def test_a_device_is_not_two_disks_on_one_host(pair: tuple[Any, Any, list[Unit]]) -> None:
     source, _, units = pair
-    problems = source.files.destination_problems(units, UUID, MIGRATION, source.digest, here=[unit.path for unit in units])
+    here = [unit.path for unit in units]
+    problems = source.files.destination_problems(units, UUID, MIGRATION, source.digest, here=here)
     assert problems == [
         f"{BY_ID} is a block device that it cannot have twice on one host: choose another (--to HOST)"
     ]
