@@ -33,12 +33,10 @@ class ClaimResources(HostTask):
         leg.drivers.claims.drop(leg.records, leg.migration.dest)
 
 
-def _places(leg: Leg, inventory: Inventory) -> Places | None:
-    """Return how CPUs and NUMA nodes are chosen; None for a server that names none."""
+def _places(leg: Leg, inventory: Inventory) -> Places:
+    """Return how CPUs and NUMA nodes are chosen, if the server names any."""
     hypervisor = leg.drivers.hypervisor
     domain = as_resized(hypervisor, inventory, leg.migration.new_flavor).domain
-    if hypervisor.place(domain) is None:
-        return None
     left = hypervisor.held(inventory.domain.xml)
     there = {} if left is None else {leg.migration.source: left}
     return Places(lambda others: hypervisor.place(domain, others), there)

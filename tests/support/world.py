@@ -158,12 +158,14 @@ class World:
         running: bool = True,
         sized: bool = False,
         firmware: bool = False,
+        pinned: bool = False,
     ) -> str:
         """Make a server on kvm1 with a root disk over a base image, and a raw disk with holes.
 
         *layout*: in a directory of its own, ``flat`` in a pool, or ``block``: with block devices, too, for which files
         stand (:mod:`tests.support.stand_ins`). *sized*: with an ephemeral disk and swap, too, and with flavors that it
         may be resized to. *firmware*: it has UEFI and a TPM, and no state of either yet.
+        *pinned*: it has a CPU for itself.
         """
         host, number = self.hosts["kvm1"], str(uuid.uuid4())
         directory = f"{INSTANCES}/{number}" if layout in ("dir", "block") else POOL
@@ -188,6 +190,9 @@ class World:
             nvram = f"<nvram>/var/lib/libvirt/qemu/nvram/{name}_VARS.fd</nvram></os>"
             tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
             xml = xml.replace("</os>", nvram).replace("</devices>", tpm)
+        if pinned:
+            pins = "</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/></cputune>"
+            xml = xml.replace("</vcpu>", pins)
         host.hypervisor.define(xml, autostart=True)
         if running:
             host.hypervisor.start(number)

@@ -15,7 +15,7 @@ from hostler.records.hosts import Amounts
 
 @dataclass(frozen=True)
 class Places:
-    """The CPUs and NUMA nodes of a server whose definition names some."""
+    """The CPUs and NUMA nodes of a server; *choose* gives none for one whose definition names none."""
 
     #: given what the servers of other migrations hold on the host, by their UUIDs, returns what this one is to have
     choose: Callable[[Mapping[str, Placement]], Placement | None]

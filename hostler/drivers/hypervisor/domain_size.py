@@ -5,15 +5,17 @@ What follows from the new size by a rule is changed; what only its owner can dec
 * all memory is given at once (``currentMemory``), and all vCPUs are plugged in;
 * of a CPU topology the cores follow, and if they cannot, the sockets;
 * NUMA cells share both equally, as they did before;
-* a vCPU that goes takes its pins along; one that comes is pinned as the others are, if they are all pinned alike.
+* a vCPU that goes takes its pins along; one that comes is pinned as the others are, if they are all pinned alike, and
+  has a CPU for itself if each of them has.
 
-Where pins and NUMA nodes lie on a host is looked at by :mod:`.destination`.
+Which CPUs and NUMA nodes of a host that will be is chosen afterwards, by :mod:`.placing`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from xml.dom.minidom import Element
 
 from hostler.drivers.hypervisor import domain_edit
@@ -127,16 +129,29 @@ def _pins(tune: Element, old: int, new: int) -> Iterator[str]:
     if new <= old:
         return
     alike = {pin.getAttribute("cpuset") for pin in pins.values()}
-    if len(pins) < old or len(alike) > 1:
+    if len(pins) < old or len(alike) > 1 and not _dedicated(alike, old):
         yield f"its vCPUs are pinned each to other CPUs, and nothing says where {new - old} more belong"
         return
     before = pins[min(pins)]
     assert before.ownerDocument is not None
-    for number in range(old, new):
+    others = itertools.count(_highest(tune) + 1) if _dedicated(alike, old) else itertools.repeat(*alike)
+    for number, cpus in zip(range(old, new), others, strict=False):
         pin = before.ownerDocument.createElement("vcpupin")
         pin.setAttribute("vcpu", str(number))
-        pin.setAttribute("cpuset", before.getAttribute("cpuset"))
+        pin.setAttribute("cpuset", str(cpus))
         tune.insertBefore(pin, before)
+
+
+def _dedicated(masks: Collection[str], vcpus: int) -> bool:
+    """Whether each of so many vCPUs has one CPU, and each another."""
+    cpus = [number_set(mask) for mask in masks]
+    return all(len(one) == 1 for one in cpus) and len(set().union(*cpus)) == vcpus
+
+
+def _highest(tune: Element) -> int:
+    """Return the highest CPU that anything is pinned to: those above it are shared with nothing of the guest's."""
+    pins = [pin for name in ("vcpupin", "emulatorpin", "iothreadpin") for pin in children(tune, name)]
+    return max(max(number_set(pin.getAttribute("cpuset")), default=-1) for pin in pins)
 
 
 # -- both ---------------------------------------------------------------------------------------------------

@@ -49,10 +49,15 @@ def definitions(connection: Any) -> dict[str, list[str]]:
     """Return of each domain its definition and, if it runs, what it was started from."""
     found: dict[str, list[str]] = {}
     for domain in connection.listAllDomains(0):
-        with contextlib.suppress(libvirt.libvirtError):  # it went away just now
-            found[domain.UUIDString()] = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
+        try:
+            xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
             if domain.isActive():
-                found[domain.UUIDString()].append(domain.XMLDesc(0))
+                xmls.append(domain.XMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # else it went away just now
+                raise
+        else:
+            found[domain.UUIDString()] = xmls
     return found
 
 

@@ -147,3 +147,18 @@ def test_on_its_own_host_it_keeps_its_cpus(world: World, pinned: str) -> None:
     assert world.resize("web1", "fewer", "kvm2").outcome == "success"
     assert held(world, pinned, "kvm2") == Placement([0], {"0": 64})
     assert rows(world) == [("kvm1", [0, 1]), ("kvm2", [0])]
+
+
+def test_of_more_vcpus_each_has_a_cpu_for_itself(world: World, pinned: str) -> None:
+    with world.database.transaction() as session:
+        flavors.create(session, "more", vcpus=3, memory_mb=64)
+        flavors.create(session, "most", vcpus=4, memory_mb=64)
+    before = world.look()
+    refused = world.resize("web1", "most", "kvm2")
+    assert "4 CPUs of its own on NUMA node 0 needed, 3 not pinned by others" in str(refused.error)
+    assert world.resize("web1", "more", "kvm2").outcome == "success"
+    assert held(world, pinned, "kvm2") == Placement([0, 2, 3], {"0": 64})
+    assert 'emulatorpin cpuset="0,2"' in world.hosts["kvm2"].hypervisor.describe(pinned).xml
+    world.client.revert_resize("web1", requested_by="tester", reason="back", drop_writes=True)
+    world.run()
+    assert world.look() == before

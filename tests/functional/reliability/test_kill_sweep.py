@@ -72,7 +72,9 @@ class Sweeper:
             if scenario.shared:
                 share(self.stage.directory, "kvm1", "kvm2")
             blocks = scenario.layout == "block"  # the odd one has all that is odd
-            self.stage.add_server(layout=scenario.layout, sized=scenario.sized, firmware=blocks)
+            self.stage.add_server(
+                layout=scenario.layout, sized=scenario.sized, firmware=blocks, pinned=scenario.sized
+            )
             self._beginnings[name] = self.stage.save(name)
         self.stage.load(self._beginnings[name])
         scenario.before(self.stage)

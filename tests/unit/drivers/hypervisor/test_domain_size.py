@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostler.drivers.hypervisor import domain_size, domain_xml
+from hostler.drivers.hypervisor.pins import of_domain
 from hostler.errors import ResizeError
 
 DOMAIN = """<domain type='kvm'>
@@ -86,6 +87,21 @@ def test_cells_share_equally_and_pins_of_a_kind_go_on() -> None:
     )
 
 
+@pytest.mark.parametrize("emulator", ["<emulatorpin cpuset='1,5'/>", ""])
+def test_where_each_has_a_cpu_for_itself_so_has_one_that_comes(emulator: str) -> None:
+    pins = f"<vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='2'/>{emulator}"
+    after = resized(made(f"<cputune>{pins}</cputune>"))
+    found = of_domain(after)
+    assert found.dedicated.keys() == {0, 1, 2, 3}
+    assert (found.dedicated[0], found.dedicated[1]) == (1, 2)
+    assert not {found.dedicated[2], found.dedicated[3]} & (found.emulator or set())
+
+
+def test_a_single_vcpu_with_its_own_cpu_shares_it_with_none_that_comes() -> None:
+    xml = made("<cputune><vcpupin vcpu='0' cpuset='7'/></cputune>").replace(">2</vcpu>", ">1</vcpu>")
+    assert of_domain(resized(xml, vcpus=2)).dedicated.keys() == {0, 1}
+
+
 def test_the_pins_of_vcpus_that_go_go_along() -> None:
     pins = "<vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3'/>"
     after = domain_xml.parse(resized(made(f"<cputune>{pins}</cputune>"), vcpus=1))
@@ -104,7 +120,7 @@ def test_the_pins_of_vcpus_that_go_go_along() -> None:
         ("<cpu><numa><cell cpus='0'/><cell cpus='1-2'/></numa></cpu>", "", "NUMA cells differ"),
         ("<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>", "", "where 3 more belong"),
         (
-            "<cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='2'/></cputune>",
+            "<cputune><vcpupin vcpu='0' cpuset='1-2'/><vcpupin vcpu='1' cpuset='2-3'/></cputune>",
             "",
             "pinned each to other CPUs",
         ),
