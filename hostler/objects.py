@@ -299,6 +299,16 @@ class Unit(Record):
         """Bytes that lie on the disk, holes not counted."""
         return sum(entry.allocated_bytes for entry in self.files)
 
+    @property
+    def logical(self) -> bool:
+        """Whether it is a logical volume, which may be renamed and removed."""
+        return self.block is not None and self.block.volume is not None
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a block device that both hosts have anyway: it keeps its name, and is never removed."""
+        return self.block is not None and self.block.volume is None
+
 
 # -- what a resize changes --------------------------------------------------------------------------------
 

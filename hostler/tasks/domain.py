@@ -9,7 +9,7 @@ from typing import Any
 
 from hostler.drivers.images.state import private_directory, sync_directory, write_private
 from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
-from hostler.objects import Domain, Inventory, Snapshot, Unit, UnitKind
+from hostler.objects import Domain, Inventory, Snapshot, UnitKind
 from hostler.records.fence import Journal
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.shared_storage import inventory_of
@@ -123,12 +123,7 @@ def pinned(state_path: str) -> set[str]:
 def _stays_here(leg: Leg, inventory: dict[str, Any]) -> list[str]:
     """Return what stays under its name when the server is set aside."""
     units = inventory_of(leg, inventory).units
-    return [unit.path for unit in units if unit.kind is not UnitKind.OWN or is_given(unit)]
-
-
-def is_given(unit: Unit) -> bool:
-    """Whether it is a block device that both hosts have anyway: it keeps its name, and is never removed."""
-    return unit.block is not None and unit.block.volume is None
+    return [unit.path for unit in units if unit.kind is not UnitKind.OWN or unit.given]
 
 
 def remove_state(leg: Leg) -> None:

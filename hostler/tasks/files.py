@@ -7,7 +7,7 @@ from typing import Any
 
 from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
-from hostler.tasks.domain import is_given, refuse_active, refuse_old_guest, remove_state
+from hostler.tasks.domain import refuse_active, refuse_old_guest, remove_state
 from hostler.tasks.shared_storage import moving_units, own_units
 
 #: A proof that the guest is well on the destination is good for so long.
@@ -123,7 +123,7 @@ class SettleFiles(HostTask):
 
 
 def _tell_free(leg: Leg, inventory: dict[str, Any]) -> None:
-    given = [unit.path for unit in own_units(leg, inventory) if is_given(unit)]
+    given = [unit.path for unit in own_units(leg, inventory) if unit.given]
     for path in given:
         with leg.records.transaction() as session:
             leg.records.note(session, "freed", f"{path} on {leg.host} is free; what was on it still is")

@@ -44,10 +44,10 @@ class Blocks:
 
     def problems(self, units: Sequence[Unit], migration: str, *, same_host: bool) -> list[str]:
         """Return why *units* cannot be received here."""
-        logical = [unit for unit in units if is_logical(unit)]
+        logical = [unit for unit in units if unit.logical]
         problems = list(self._logical.problems(logical, same_host=same_host)) if logical else []
         for unit in units:
-            if not is_logical(unit):
+            if not unit.logical:
                 problems += self._given.problems(unit, migration, same_host=same_host)
         return problems
 
@@ -55,31 +55,31 @@ class Blocks:
 
     def aside(self, unit: Unit, migration: str) -> str:
         """Return where it is read from."""
-        return self._logical.aside(unit, migration) if is_logical(unit) else unit.path
+        return self._logical.aside(unit, migration) if unit.logical else unit.path
 
     def set_aside(self, unit: Unit, migration: str) -> None:
         """Rename a volume; a device has but one name."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.set_aside(unit, migration)
         else:
             self._given.check(unit)
 
     def put_back(self, unit: Unit, migration: str) -> None:
         """Undo that."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.put_back(unit, migration)
         else:
             self._given.check(unit)
 
     def way_back_problems(self, unit: Unit, migration: str, *, same_host: bool) -> list[str]:
         """Return why it could not be put back whole."""
-        if is_logical(unit):
+        if unit.logical:
             return list(self._logical.way_back_problems(unit, migration, replaced=same_host))
         return list(self._given.way_back_problems(unit))
 
     def remove_aside(self, unit: Unit, migration: str) -> None:
         """Remove a volume; a device stays as it is."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.remove_aside(unit, migration)
         else:
             self._given.let_go(unit)
@@ -88,44 +88,44 @@ class Blocks:
 
     def part(self, unit: Unit, migration: str) -> str:
         """Return where it arrives."""
-        return self._logical.part(unit, migration) if is_logical(unit) else unit.path
+        return self._logical.part(unit, migration) if unit.logical else unit.path
 
     def make(self, unit: Unit, instance: str, migration: str) -> None:
         """Make the volume, or take the device, that it arrives on."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.make(unit, migration)
         else:
             self._given.make(unit, instance, migration)
 
     def remove(self, unit: Unit, migration: str) -> None:
         """Undo that."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.remove(unit, migration)
         else:
             self._given.forget(unit, migration)
 
     def settle(self, unit: Unit, migration: str) -> None:
         """Forget whose it was."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.settle(unit, migration)
         else:
             self._given.forget(unit, migration)
 
     def place(self, unit: Unit, migration: str) -> None:
         """Give a volume its name; a device has it."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.place(unit, migration)
         else:
             self._given.refuse_stranger(unit, migration)
 
     def unplace(self, unit: Unit, migration: str) -> None:
         """Undo that."""
-        if is_logical(unit):
+        if unit.logical:
             self._logical.unplace(unit, migration)
 
     def stranger(self, unit: Unit, migration: str) -> str:
         """Return that what has its name is not the migration's."""
-        side = self._logical if is_logical(unit) else self._given
+        side = self._logical if unit.logical else self._given
         return side.stranger(unit, migration)
 
     def absent(self, unit: Unit) -> list[str]:
@@ -158,11 +158,6 @@ class Blocks:
         else:
             return False
         return True
-
-
-def is_logical(unit: Unit) -> bool:
-    """Whether it is a logical volume."""
-    return unit.block is not None and unit.block.volume is not None
 
 
 def _manner(one: Disk) -> str:

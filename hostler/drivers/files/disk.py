@@ -58,9 +58,9 @@ def fresh(directory: Path) -> Iterator[int]:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in *path* durable."""
+    """Make the names in *path* durable; where a pool is a link to a directory, in that."""
     step(f"fsync {path}")
-    with opened(path, READ | os.O_DIRECTORY) as fd:
+    with fresh(path) as fd:
         os.fsync(fd)
 
 

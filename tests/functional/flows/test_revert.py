@@ -23,7 +23,7 @@ from hostler.jobboard.reconciler import Reconciler
 from hostler.objects import PowerState
 from hostler.records import moves
 from hostler.tasks.undo import Undo
-from tests.support.world import POOL, World, failing, step, wished
+from tests.support.world import INSTANCES, POOL, World, failing, step, wished
 
 STEPS = [one.name for one in shape_of("revert_resize")]
 HAND_BACK = STEPS.index("HandBack")
@@ -342,3 +342,23 @@ def test_a_base_image_stays_as_long_as_what_was_set_aside_needs_it(world: World)
     world.run()
     assert (world.instance(other).host, world.instance(other).vm_state) == ("kvm2", "stopped")
     kvm2.hypervisor.start(other)
+
+
+@pytest.mark.parametrize("layout", ["dir", "flat"])
+def test_a_pool_may_be_a_link_to_a_directory(world: World, layout: str) -> None:
+    for host in ("kvm1", "kvm2"):
+        for path in (INSTANCES, POOL):
+            place = world.hosts[host].at(path)
+            place.rename(place.with_name(f"{place.name}-real"))
+            place.symlink_to(f"{place.name}-real")
+    world.add_server(layout=layout)
+    before = world.look()
+    assert world.migrate("web1").outcome == "success"
+    ask(world)
+    world.run()
+    assert world.look() == before
+    assert world.migrate("web1").outcome == "success"
+    world.client.confirm("web1", requested_by="tester")
+    world.run()
+    assert not list(world.hosts["kvm1"].at(POOL).glob("web1*"))
+    assert not list(world.hosts["kvm1"].at(INSTANCES).iterdir())
