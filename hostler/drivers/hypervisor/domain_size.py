@@ -129,7 +129,7 @@ def _pins(tune: Element, old: int, new: int) -> Iterator[str]:
     if new <= old:
         return
     alike = {pin.getAttribute("cpuset") for pin in pins.values()}
-    if len(pins) < old or len(alike) > 1 and not _dedicated(alike, old):
+    if len(pins) < old or (len(alike) > 1 and not _dedicated(alike, old)):
         yield f"its vCPUs are pinned each to other CPUs, and nothing says where {new - old} more belong"
         return
     before = pins[min(pins)]
