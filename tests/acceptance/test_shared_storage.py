@@ -46,16 +46,17 @@ def inodes(storage: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in storage.rglob("*")}
 
 
-def found_by_the_doctor(host: Host) -> list[str]:
+def found_by_the_doctor(host: Host) -> set[str]:
     """What the doctor finds, but for where the guests' kernel lies: other labs leave marks there."""
     found = json.loads(hostler(host, "doctor", "-f", "json").out)
-    return [one["Finding"] for one in found if not one["Object"].startswith(str(CACHE))]
+    return {one["Finding"] for one in found if not one["Object"].startswith(str(CACHE))}
 
 
 @pytest.mark.parametrize("wish", ["confirm", "revert"])
 def test_a_server_on_shared_storage_moves_without_its_disks(
     kvm1: Host, kvm2: Host, storage: Path, wish: str
 ) -> None:
+    of_others = found_by_the_doctor(kvm1)
     guest = Guest(f"shared-{wish}", layout="flat", disks=(LAYERED, Disk()), autostart=True).create(kvm1)
     guest.start(kvm1)
     wait_known(kvm1, guest)
@@ -86,12 +87,13 @@ def test_a_server_on_shared_storage_moves_without_its_disks(
         on = kvm1
     assert inodes(storage) == before
     assert guest.state(on) == "running"
-    assert found_by_the_doctor(kvm1) == []
+    assert found_by_the_doctor(kvm1) <= of_others
 
 
 def test_a_killed_worker_of_either_host_leaves_a_server_on_shared_storage_whole(
     kvm1: Host, kvm2: Host, storage: Path
 ) -> None:
+    of_others = found_by_the_doctor(kvm1)
     guest = Guest("shared-killed", layout="flat", ignore_acpi=True).create(kvm1).start(kvm1)
     wait_known(kvm1, guest)
     before = inodes(storage)
@@ -107,7 +109,7 @@ def test_a_killed_worker_of_either_host_leaves_a_server_on_shared_storage_whole(
     assert " BOOTS=2 " in guest.wait_for_boot(kvm2)
     assert inodes(storage) == before
     wait_ready(kvm1, kvm2)
-    assert found_by_the_doctor(kvm1) == []
+    assert found_by_the_doctor(kvm1) <= of_others
 
 
 def test_the_same_name_on_two_hosts_is_not_the_same_storage(kvm1: Host, kvm2: Host) -> None:

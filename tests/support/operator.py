@@ -171,7 +171,7 @@ def wait_ready(*hosts: Host) -> None:
 
 def _says_ready(host: Host) -> bool:
     pid = host.worker_pid
-    lines = host.worker_log(400).splitlines()
+    lines = host.worker_log(1_000_000).splitlines()  # one that has done much said it long ago
     return pid is not None and any(f" {pid} " in line and " is ready: " in line for line in lines)
 
 
