@@ -70,20 +70,34 @@ def data_blocks(fd: int, size: int) -> tuple[array[int], int]:
     return indexes, allocated
 
 
-def read_block(fd: int, index: int, size: int, buffer: bytearray) -> Block:
-    """Read block *index* of a file of *size* bytes into *buffer*, which is as long as a block.
+class Buffer:
+    """Room for one block, which knows where it holds data: of a block before, only that has to be overwritten."""
+
+    def __init__(self, length: int = BLOCK_BYTES) -> None:
+        self._view = memoryview(bytearray(length))
+        self._data: list[tuple[int, int]] = []
+
+    def take(self, length: int, segments: list[tuple[int, int]]) -> memoryview:
+        """Return the first *length* bytes, all zeros but for *segments*, which are to be filled."""
+        for offset, count in set(self._data).difference(segments):
+            self._view[offset : offset + count] = bytes(count)
+        self._data = segments
+        return self._view[:length]
+
+
+def read_block(fd: int, index: int, size: int, buffer: Buffer) -> Block:
+    """Read block *index* of a file of *size* bytes into *buffer*.
 
     A file that ends before *size* is an :class:`OSError`.
     """
     begin = index * BLOCK_BYTES
-    view = memoryview(buffer)[: min(BLOCK_BYTES, size - begin)]
-    extents = list(data_extents(fd, begin, begin + len(view)))
+    length = min(BLOCK_BYTES, size - begin)
+    extents = list(data_extents(fd, begin, begin + length))
     segments = _bridged([(first - begin, last - begin) for first, last in extents])
+    view = buffer.take(length, segments)
     block = Block(view, segments, sum(last - first for first, last in extents))
-    for offset, length in segments:
-        _read_fully(fd, view[offset : offset + length], begin + offset)
-    for offset, length in block.gaps:
-        view[offset : offset + length] = bytes(length)
+    for offset, count in segments:
+        _read_fully(fd, view[offset : offset + count], begin + offset)
     return block
 
 
@@ -121,7 +135,7 @@ def zeros_hash(length: int) -> bytes:
 
 def hashed_blocks(fd: int, size: int, checkpoint: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
     """Yield index and hash of each block that is not all zeros, ascending; reads allocated extents only."""
-    buffer = bytearray(min(BLOCK_BYTES, size))
+    buffer = Buffer(min(BLOCK_BYTES, size))
     indexes, _ = data_blocks(fd, size)
     for index in indexes:
         checkpoint()

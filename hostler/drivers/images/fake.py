@@ -146,7 +146,7 @@ class _FakeCopy:
         self._file = file
         self._outage = outage
         self._pace = pace
-        self._buffer = bytearray(extents.BLOCK_BYTES)
+        self._buffer = extents.Buffer()
 
     def run(self, progress: ProgressListener, checkpoint: Checkpoint) -> None:
         self._again(self._survey, checkpoint)

@@ -279,7 +279,8 @@ class NbdReceiver:
 
     def _launch(self, migration: str, listening: int) -> process.Process | None:
         home, run_home = self._home(migration), self._run_home(migration)
-        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=16"]
+        # A connection has one request on its way; each further thread would only hold a buffer of its own.
+        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=1"]
         command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"] if self._encrypt else ["--tls=off"]
         command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
         log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -226,7 +226,7 @@ class Carrier:
 
     def __init__(self, copy: _Copy) -> None:
         self._copy = copy
-        self._buffer = bytearray(extents.BLOCK_BYTES)
+        self._buffer = extents.Buffer()
         self._again: deque[int] = deque()
         self._sending: int | None = None
         self._unflushed: list[int] = []

@@ -146,11 +146,21 @@ def test_extents_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_a_block_knows_its_data_and_its_gaps(tmp_path: Path) -> None:
     path = make_file(tmp_path / "f", BLOCK_BYTES, (MIB, 4096), (MIB + 8192, 4096), (3 * MIB, MIB))
-    buffer = bytearray(b"\xff" * BLOCK_BYTES)
     fd = os.open(path, os.O_RDONLY)
-    block = extents.read_block(fd, 0, BLOCK_BYTES, buffer)
+    block = extents.read_block(fd, 0, BLOCK_BYTES, extents.Buffer())
     os.close(fd)
     assert block.segments == [(MIB, 12288), (3 * MIB, MIB)]  # 4 KiB of hole are not worth a request
     assert block.gaps == [(0, MIB), (MIB + 12288, 2 * MIB - 12288)]
     assert block.data_bytes == MIB + 8192
     assert bytes(block.view) == path.read_bytes()
+
+
+def test_nothing_of_a_block_is_left_in_the_buffer_for_the_next(tmp_path: Path) -> None:
+    pieces = [(0, 3 * MIB), (BLOCK_BYTES + MIB, MIB), (2 * BLOCK_BYTES + MIB, MIB), (3 * BLOCK_BYTES, MIB)]
+    path = make_file(tmp_path / "f", 3 * BLOCK_BYTES + 2 * MIB, *pieces)
+    buffer, found = extents.Buffer(), b""
+    fd = os.open(path, os.O_RDONLY)
+    for index in range(4):
+        found += extents.read_block(fd, index, path.stat().st_size, buffer).view
+    os.close(fd)
+    assert found == path.read_bytes()
