@@ -30,3 +30,8 @@ autoprogram_cliff_ignored = [
     *("--sort-column", "--sort-ascending", "--sort-descending", "--prefix", "--variable"),
 ]
 smartquotes = False
+#: (page, name, what it is, authors, section of the manual)
+man_pages = [
+    ("commands", "hostler", "move and resize virtual machines between libvirt hosts", [], 1),
+    ("settings", "hostler.conf", "settings of hostler", [], 5),
+]

@@ -55,7 +55,9 @@ def cancel(database: Database, board: Board, name: str, *, who: str, reason: str
         row = moves.get(session, moves.attempts(session, moves.find(session, name))[-1].uuid, hold=True)
         _refuse_handed_over(session, row, "cancel")
         if row.phase == "parked":
-            raise _wrong_phase(row, "cancel", "under way", f"hostler migration revert {row.uuid}")
+            raise _wrong_phase(
+                row, "cancel", "under way", f"hostler migration revert {row.uuid} --reason ..."
+            )
         wished = session.execute(
             update(Migration)
             .where(
