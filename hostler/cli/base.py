@@ -15,8 +15,8 @@ from cliff.lister import Lister as CliffLister
 from cliff.show import ShowOne as CliffShowOne
 from oslo_config import cfg
 
-from hostler.cli.text import printable
 from hostler.errors import BadConfiguration, HostlerError, Interrupted
+from hostler.views.text import printable
 
 if TYPE_CHECKING:
     from hostler.cli.app import HostlerApp

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from hostler.cli.changes import ending, file_name, heading, progress
-from hostler.cli.snapshot import FileView, Snapshot, StepView
-from hostler.cli.text import command, cut, duration, printable
 from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE
+from hostler.views.changes import ending, file_name, heading, progress
+from hostler.views.snapshot import FileView, Snapshot, StepView
+from hostler.views.text import command, cut, duration, printable
 
 _MARKS = {
     PENDING: ("·", ".", "dim"),

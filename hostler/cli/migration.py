@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
-from hostler.cli import snapshot, watch
+from hostler.cli import watch
 from hostler.cli.base import Command, Lines, Lister, ShowOne
-from hostler.cli.snapshot import Attempt, EventView, Snapshot, StepView
-from hostler.cli.text import stamp
 from hostler.flows import graph
 from hostler.records import hosts, instances, moves
 from hostler.records.models import Migration
+from hostler.views import snapshot
+from hostler.views.snapshot import Attempt, EventView, Snapshot, StepView
+from hostler.views.text import stamp
 
 _LIMIT = 200
 

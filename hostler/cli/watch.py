@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.live import Live
 
 from hostler.cli.base import EXIT_INTERRUPTED
-from hostler.cli.changes import Change, Changes, end
 from hostler.cli.live import Picture
-from hostler.cli.snapshot import Reader, Snapshot
-from hostler.cli.text import command, duration, printable
 from hostler.errors import HostlerError, ServerUnreachable
 from hostler.flows.graph import RUNNING, UNDOING
+from hostler.views.changes import Change, Changes, end
+from hostler.views.snapshot import Reader, Snapshot
+from hostler.views.text import command, duration, printable
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client

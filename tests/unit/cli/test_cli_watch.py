@@ -15,9 +15,9 @@ from sqlalchemy import select
 
 from hostler.cli import watch
 from hostler.cli.live import Picture
-from hostler.cli.snapshot import Reader, Snapshot
 from hostler.errors import ServerUnreachable
 from hostler.records.models import AtomRow, FlowRow
+from hostler.views.snapshot import Reader, Snapshot
 from tests.unit.cli.cli_world import FLOW, MIGRATION, SERVER, Hostler, World
 from tests.unit.cli.sample_flows import cold_migration, confirm_resize, revert_resize
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from hostler.cli.snapshot import EventView, FileView, Snapshot, StepView
-from hostler.cli.text import clock, command, duration, printable, size, size_of, stamp
 from hostler.flows.graph import FAILED, PENDING, Mark
+from hostler.views.snapshot import EventView, FileView, Snapshot, StepView
+from hostler.views.text import clock, command, duration, printable, size, size_of, stamp
 
 #: What the lines of the steps, of the next attempt and of the end say already.
 _QUIET = ("posted", "claimed", "handed-over", "finished", "rescheduled", "given-up")
