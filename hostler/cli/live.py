@@ -10,7 +10,8 @@ from rich.text import Text
 
 from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE
 from hostler.views.changes import ending, file_name, heading, progress
-from hostler.views.snapshot import FileView, Snapshot, StepView
+from hostler.views.snapshot import FileView, Snapshot
+from hostler.views.steps import StepView
 from hostler.views.text import command, cut, duration, printable
 
 _MARKS = {

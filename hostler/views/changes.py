@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hostler.flows.graph import FAILED, PENDING, Mark
-from hostler.views.snapshot import EventView, FileView, Snapshot, StepView
+from hostler.views.snapshot import EventView, FileView, Snapshot
+from hostler.views.steps import StepView
 from hostler.views.text import clock, command, duration, printable, size, size_of, stamp
 
 #: What the lines of the steps, of the next attempt and of the end say already.

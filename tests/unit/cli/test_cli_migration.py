@@ -63,7 +63,12 @@ def test_migrations_are_listed_latest_first(
 
 
 def test_a_list_that_was_cut_says_so(two: World, hostler: Hostler) -> None:
-    assert "--limit 0 lists all" in hostler("migration", "list", "--limit", "1").err
+    told = hostler("migration", "list", "--all", "--limit", "1").err
+    assert f"--after {OTHER} lists the next, --limit 0 lists all" in told
+    rest = hostler(
+        "migration", "list", "--all", "--limit", "1", "--after", OTHER, "-f", "value", "-c", "UUID"
+    )
+    assert (rest.out.split(), rest.err) == ([MIGRATION], "")
 
 
 def test_a_migration_is_shown_with_steps_files_and_history(two: World, hostler: Hostler) -> None:
