@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hostler.cli import typed, watch
-from hostler.cli.base import Command, History, Lines, Lister, ShowOne
+from hostler.cli.base import Command, History, Lines, Lister, ShowOne, UsageError
 from hostler.flows import graph
 from hostler.records import moves
 from hostler.views import listing, snapshot, timeline
@@ -86,11 +86,17 @@ class ShowMigration(ShowOne):
 
 
 class WatchMigration(Command):
-    """Follow a migration until it ends; the exit code tells how it ended."""
+    """Follow a migration, or all that are under way, until they end; the exit code tells how.
+
+    Of several it is the worst: 5, 4, 3, 1, 0.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = with_migration(super().get_parser(prog_name))
+        parser = with_migration(super().get_parser(prog_name), optional=True)
+        parser.add_argument(
+            "--all", action="store_true", help="All that are under way, or will be meanwhile."
+        )
         parser.add_argument(
             "--timeout", type=watch.seconds, metavar="SECONDS", help="Watch no longer than this."
         )
@@ -99,12 +105,15 @@ class WatchMigration(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Follow it; return the exit code of its outcome."""
+        if (parsed_args.migration is None) != parsed_args.all:
+            raise UsageError("either MIGRATION or --all is needed", hint="hostler migration watch --all")
+        how = {"fmt": parsed_args.format, "timeout_s": parsed_args.timeout}
         with self.app.client() as client:
+            if parsed_args.all:
+                return watch.follow_all(client, self.app.stdout, **how)
             with client.database.reading() as session:
                 uuid = moves.find(session, parsed_args.migration).uuid
-            return watch.follow(
-                client, uuid, self.app.stdout, fmt=parsed_args.format, timeout_s=parsed_args.timeout
-            )
+            return watch.follow(client, uuid, self.app.stdout, **how)
 
 
 class GraphMigration(Command):
@@ -133,11 +142,12 @@ class GraphMigration(Command):
         )
 
 
-def with_migration(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def with_migration(parser: argparse.ArgumentParser, *, optional: bool = False) -> argparse.ArgumentParser:
     """Let *parser* take a migration, by whatever an operator calls it."""
     parser.add_argument(
         "migration",
         metavar="MIGRATION",
+        nargs="?" if optional else None,
         help="UUID, the beginning of one, or the name of a server: its latest migration.",
     )
     return parser

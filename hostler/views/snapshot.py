@@ -176,6 +176,11 @@ class Snapshot:
         return self.source == self.dest
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether a step is being done or undone, as far as the records know: its worker may have died."""
+        return any(view.state in (RUNNING, UNDOING) for view in self.steps)
+
+    @property
     def turn_since(self) -> datetime.datetime:
         """Since when it is that step's turn: the end of the last one, or what the operator typed last."""
         ends = [view.mark.finished_at for view in self.steps if view.mark.finished_at is not None]
