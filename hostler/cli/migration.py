@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hostler.cli import typed, watch
+from hostler.cli import drawing, typed, watch
 from hostler.cli.base import Command, History, Lines, Lister, ShowOne, UsageError
 from hostler.flows import graph
 from hostler.records import moves
@@ -121,25 +121,23 @@ class GraphMigration(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
-        parser = with_migration(super().get_parser(prog_name))
-        parser.add_argument("--format", choices=graph.FORMATS, default="svg", help="Otherwise svg.")
-        return parser
+        return drawing.add(with_migration(super().get_parser(prog_name)))
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print the drawing."""
         with self.app.client() as client, client.database.reading() as session:
             seen = snapshot.find(session, parsed_args.migration)
         title = f"{seen.flow} of {seen.server}: {seen.state}"
-        self.print(
-            graph.draw(
-                [view.step for view in seen.steps],
-                parsed_args.format,
-                title=title,
-                source=seen.source,
-                dest=seen.dest,
-                marks=seen.marks(),
-            ).rstrip("\n")
+        drawn = graph.draw(
+            [view.step for view in seen.steps],
+            parsed_args.format,
+            title=title,
+            source=seen.source,
+            dest=seen.dest,
+            marks=seen.marks(),
+            at=seen.finished_at or seen.at,
         )
+        drawing.show(self, drawn, parsed_args)
 
 
 def with_migration(parser: argparse.ArgumentParser, *, optional: bool = False) -> argparse.ArgumentParser:
