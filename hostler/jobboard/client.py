@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from hostler.records.database import Database
 from hostler.records.models import Instance, Migration, new_uuid
 from hostler.scheduling import Request
 from hostler.scheduling.scheduler import Candidate, Scheduler
+
+LOG = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -330,6 +333,7 @@ class Client:
         )
 
     def _post(self, migration: Migration) -> str:
+        LOG.debug("migration %s: request %s", migration.uuid, migration.request_id)
         self._zookeeper(lambda: put_on_board(self.database, self.board, migration))
         return migration.uuid
 

@@ -67,4 +67,6 @@ class Turns:
             others = len(set(self._source.waiting(host)) - {uuid})
         except ServerUnreachable:
             return "ZooKeeper does not answer"
+        if not others:
+            return "its worker has not taken it yet"
         return f"waiting for a free place there, beside {others} other{'s' * (others != 1)}"
