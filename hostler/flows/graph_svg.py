@@ -22,7 +22,7 @@ _STEP_GAP = 16
 _BATON_GAP = 34
 _TURN_GAP = 62
 _CHARS = 62  #: of small text that fit into a lane, whatever the font
-_LINES = 3  #: of small text at most; the rest shows where the mouse rests
+_LINES = 4  #: of small text at most; the rest shows where the mouse rests
 _DARK = {
     "pending": ("#1f2937", "#6b7280"),
     "running": ("#172554", "#60a5fa"),
