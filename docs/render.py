@@ -16,6 +16,7 @@ from hostler import conf, errors, flows
 from hostler.drivers.notifications import schema
 from hostler.flows import graph
 from hostler.records import states
+from hostler.views import schema as lines
 
 DOCS = Path(__file__).resolve().parent
 README_PICTURE = DOCS / "images" / "cold_migration.svg"
@@ -39,9 +40,10 @@ def write(directory: Path) -> None:
         "errors": errors_page(),
         "states": states_page(),
         "notifications": notifications_page(),
+        "watch": watch_page(),
     }
-    for name, lines in pages.items():
-        (directory / f"{name}.inc").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, page in pages.items():
+        (directory / f"{name}.inc").write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
 def flow_page() -> Iterator[str]:
@@ -125,6 +127,19 @@ def notifications_page() -> Iterator[str]:
         payload = schema.read(name)
         yield from (payload["title"], "-" * len(payload["title"]), "", payload["description"], "")
         yield from _fields(payload)
+
+
+def watch_page() -> Iterator[str]:
+    """Give what every line of ``--format ndjson`` has, and a section for each kind of line, from their schema."""
+    described = lines.read()
+    yield from (described["description"], "")
+    yield from _fields(described)
+    common = described["properties"]
+    for one in described["oneOf"]:
+        title = f"``{one['title']}``"
+        yield from (title, "^" * len(title), "", one["description"], "")
+        own = {name: field for name, field in one["properties"].items() if name not in common}
+        yield from _fields({"properties": own, "required": one["required"]})
 
 
 def _fields(described: dict[str, Any]) -> Iterator[str]:

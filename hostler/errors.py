@@ -106,6 +106,11 @@ class MigrationNotFound(Refused):
     hint_template = "hostler migration list"
 
 
+class MigrationStateNotKnown(Refused):
+    template = "no migration is ever {state!r}; there are: {known}"
+    hint_template = "hostler migration list --state parked"
+
+
 class FlowNotFound(Refused):
     template = "no flow is called {name!r}; there are: {known}"
     hint_template = "hostler flow graph cold_migration"

@@ -17,8 +17,8 @@ from cliff.commandmanager import CommandManager
 
 from hostler import __version__
 from hostler.cli.base import EXIT_INTERRUPTED, say, unexpected
-from hostler.cli.text import printable
 from hostler.errors import HostlerError
+from hostler.views.text import printable
 
 if TYPE_CHECKING:
     from oslo_config import cfg

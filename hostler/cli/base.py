@@ -15,8 +15,8 @@ from cliff.lister import Lister as CliffLister
 from cliff.show import ShowOne as CliffShowOne
 from oslo_config import cfg
 
-from hostler.cli.text import printable
 from hostler.errors import BadConfiguration, HostlerError, Interrupted
+from hostler.views.text import duration, printable
 
 if TYPE_CHECKING:
     from hostler.cli.app import HostlerApp
@@ -120,6 +120,12 @@ class Lister(Reporting, _Printable, CliffLister):
 class ShowOne(Reporting, _Printable, CliffShowOne):
     """A command that shows one thing."""
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser; on a terminal a table is as wide as that, and long values go on beneath."""
+        parser = super().get_parser(prog_name)
+        parser.set_defaults(fit_width=True)
+        return parser
+
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
     ) -> int:
@@ -136,3 +142,22 @@ class Lines(FormattableColumn[list[dict[str, Any]]]):
             "  ".join(printable(value) for value in row.values() if value not in (None, ""))
             for row in self._value
         )
+
+
+class History(Lines):
+    """A cell of what happened: in a table as an operator reads it, an error beneath its step."""
+
+    def human_readable(self) -> str:
+        """Return a line for each entry."""
+        return "\n".join(line for row in self._value for line in _happened(row))
+
+
+def _happened(row: dict[str, Any]) -> list[str]:
+    spent = row.get("seconds")
+    words = [
+        row["at"],
+        row["host"] or "operator" if row.get("by_operator") else row["host"] or "-",
+        row["text"],
+    ]
+    line = "  ".join(printable(word) for word in words) + ("" if spent is None else f"  {duration(spent)}")
+    return [line, f"    {printable(row['error'])}"] if row.get("error") else [line]

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hostler.cli import drawing
 from hostler.cli.base import Command, Lister
 from hostler.flows import graph
 
@@ -31,12 +32,11 @@ class GraphFlow(Command):
         """Return the parser."""
         parser = super().get_parser(prog_name)
         parser.add_argument("flow", metavar="FLOW", help="Name of the flow; hostler flow list prints them.")
-        parser.add_argument("--format", choices=graph.FORMATS, default="svg", help="Otherwise svg.")
-        return parser
+        return drawing.add(parser)
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Print the drawing."""
         from hostler import flows
 
         shape = flows.shape_of(parsed_args.flow)
-        self.print(graph.draw(shape, parsed_args.format, title=parsed_args.flow).rstrip("\n"))
+        drawing.show(self, graph.draw(shape, parsed_args.format, title=parsed_args.flow), parsed_args)

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hostler.cli.base import Command, Lines, Lister, ShowOne
-from hostler.cli.text import command, printable, stamp
 from hostler.records import groups
+from hostler.views.text import command, printable, stamp
 
 
 class CreateGroup(ShowOne):

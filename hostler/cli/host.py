@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hostler.cli.base import Command, Lister, ShowOne
-from hostler.cli.text import command, printable, stamp
 from hostler.cli.typed import storable
 from hostler.records import hosts
 from hostler.records.models import Host, Instance, LinkRate, Migration
+from hostler.views.text import command, printable, stamp
 
 _GIB = 1 << 30
 

@@ -6,9 +6,9 @@ import argparse
 import getpass
 
 from hostler.cli.base import Command
-from hostler.cli.text import command, printable
 from hostler.cli.typed import storable
 from hostler.records import instances, quotas
+from hostler.views.text import command, printable
 
 
 class LockServer(Command):

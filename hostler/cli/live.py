@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from hostler.cli.changes import ending, file_name, heading, progress
-from hostler.cli.snapshot import FileView, Snapshot, StepView
-from hostler.cli.text import command, cut, duration, printable
 from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE
+from hostler.views.changes import ending, file_name, heading, progress
+from hostler.views.snapshot import FileView, Snapshot
+from hostler.views.steps import StepView
+from hostler.views.text import command, cut, duration, printable
+from hostler.views.turns import Waiting
 
 _MARKS = {
     PENDING: ("·", ".", "dim"),
@@ -34,11 +36,41 @@ class Picture:
         self._console = console
         self._ascii = console.options.ascii_only
 
-    def draw(self, seen: Snapshot, note: str = "", *, whole: bool = False) -> RenderableType:
+    def draw(self, seen: Snapshot, waiting: Waiting | None = None, *, whole: bool = False) -> RenderableType:
         """Return the picture; it fits the terminal unless *whole* is asked for."""
-        foot = self._in_place(seen) + self._files(seen) + self._foot(seen, note)
+        foot = self._in_place(seen) + self._files(seen) + self._foot(seen, waiting)
         room = len(seen.steps) if whole else max(self._console.height - len(foot) - 2 - self._errors(seen), 1)
         return Group(self._head(seen), *self._steps(seen, room), *foot)
+
+    def overview(self, seen: Sequence[tuple[Snapshot, Waiting | None]]) -> RenderableType:
+        """Return the picture of several, each in a few lines; those that do not fit are counted."""
+        room = max(self._console.height - 1, 2)
+        lines: list[Text] = []
+        for number, (one, waiting) in enumerate(seen):
+            more = self._brief(one, waiting)
+            if len(lines) + len(more) > room - (number + 1 < len(seen)):
+                return Group(*lines, Text(f"and {len(seen) - number} more", style="dim"))
+            lines += more
+        return Group(*lines) if lines else Text("nothing is under way", style="dim")
+
+    def _brief(self, seen: Snapshot, waiting: Waiting | None) -> list[Text]:
+        lines = [self._head(seen)]
+        if (turn := seen.turn) is not None:
+            mark, style = self._mark(turn.state)
+            words = f"  {mark} {turn.number}/{len(seen.steps)} {printable(turn.host)} {turn.name} {turn.mark.words}"
+            lines.append(Text(words, style=style, no_wrap=True, overflow="ellipsis"))
+        if (cause := seen.cause) is not None:
+            lines += self._error(cause.mark.error)
+        return lines + self._sum(seen) + self._waits(seen, waiting)
+
+    def _sum(self, seen: Snapshot) -> list[Text]:
+        """Return the line of all files of a copy together."""
+        if not (views := self._copied(seen)):
+            return []
+        done, total = sum(view.done_bytes for view in views), sum(view.total_bytes for view in views)
+        rate = sum(view.rate_bytes_per_s for view in views)
+        files = "1 file" if len(views) == 1 else f"{len(views)} files"
+        return self._file(FileView(files, files, done, total, rate))
 
     def _head(self, seen: Snapshot) -> Text:
         text = Text(
@@ -90,13 +122,16 @@ class Picture:
         names = ", ".join(printable(posixpath.basename(path)) for path in seen.in_place)
         return [Text(f"  in place: {names}", no_wrap=True, overflow="ellipsis")] if names else []
 
-    def _files(self, seen: Snapshot) -> list[Text]:
+    def _copied(self, seen: Snapshot) -> list[FileView]:
         copying = any(view.state == RUNNING and view.name == _COPY for view in seen.steps)
-        views = [view for view in seen.files if copying and view.total_bytes]
+        return [view for view in seen.files if copying and view.total_bytes]
+
+    def _files(self, seen: Snapshot) -> list[Text]:
+        views = self._copied(seen)
         lines: list[Text] = []
         for view in views:
             lines += self._file(view)
-        if copying and seen.paused_by is not None:
+        if views and seen.paused_by is not None:
             words = f"  paused by {printable(seen.paused_by)}; {command('migration', 'resume', seen.uuid)}"
             lines.append(Text(words, style="yellow", no_wrap=True, overflow="crop"))
         # a server may have more disks than a terminal has lines
@@ -116,9 +151,15 @@ class Picture:
         filled = int(share * width)
         return full * filled + empty * (width - filled)
 
-    def _foot(self, seen: Snapshot, note: str) -> list[Text]:
+    def _waits(self, seen: Snapshot, waiting: Waiting | None) -> list[Text]:
+        if waiting is None:
+            return []
+        words = f"{waiting.text} ({duration((seen.at - waiting.since).total_seconds())})"
+        return list(Text(words, style="yellow").wrap(self._console, self._console.width))[:_ERROR_LINES]
+
+    def _foot(self, seen: Snapshot, waiting: Waiting | None) -> list[Text]:
         if not seen.ended:
-            return [Text(note, style="dim", no_wrap=True, overflow="ellipsis")] if note else []
+            return self._waits(seen, waiting)
         sentence, following = ending(seen)
         style = "bold green" if seen.outcome == "success" else "bold red"
         lines = [Text(sentence, style=style)]

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hostler.cli.changes import ask_again, ending, heading
-from hostler.cli.snapshot import Snapshot
-from hostler.cli.text import printable, size
-from hostler.cli.watch import JSON_FORMATS, goes_on, snapshots
+from hostler.cli.watch import JSON_FORMATS, goes_on
 from hostler.flows.graph import prose
 from hostler.flows.shape import SOURCE, Step
+from hostler.views.changes import ask_again, ending, heading
+from hostler.views.follow import snapshots
+from hostler.views.snapshot import Snapshot
+from hostler.views.text import printable, size
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client

@@ -9,10 +9,10 @@ from typing import Any
 from cliff.columns import FormattableColumn
 
 from hostler.cli.base import Command, Lister, UsageError
-from hostler.cli.text import printable
 from hostler.cli.typed import storable
 from hostler.records import quotas
 from hostler.records.models import DEFAULT_PROJECT
+from hostler.views.text import printable
 
 UNLIMITED = "unlimited"
 #: Far more than anybody has of anything, and less than a column of the records holds.

@@ -7,9 +7,9 @@ import getpass
 
 from hostler.cli.base import Command
 from hostler.cli.migration import with_migration
-from hostler.cli.text import command, printable, size
 from hostler.cli.typed import rate, storable
 from hostler.records import rates
+from hostler.views.text import command, printable, size
 
 _RATE = "Bytes a second, as in 100M or 1.5G (powers of 1024), or none for no limit."
 

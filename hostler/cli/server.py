@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from hostler.cli import plan, waiting
 from hostler.cli.base import Command, Lister, ShowOne
-from hostler.cli.text import stamp
 from hostler.records import flavors, groups, hosts, instances
 from hostler.records.models import Instance
+from hostler.views.text import stamp
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import re
 
 from hostler.records import instances
+from hostler.records.models import now
 
 #: Letters of a name or a reason.
 LONGEST = 255
@@ -34,3 +36,22 @@ def storable(text: str) -> str:
     if not text.strip() or len(text) > LONGEST or not instances.storable(text):
         raise argparse.ArgumentTypeError(f"1 to {LONGEST} letters are needed, and not only spaces")
     return text
+
+
+_AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_UNITS_OF_TIME = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment(text: str) -> datetime.datetime:
+    """Return what was typed as a time, in UTC without a zone as the records have it; for argparse.
+
+    A date, a time in the operator's own zone or with one (ISO 8601), or how long ago: ``45m``, ``2h``, ``3d``.
+    """
+    try:
+        if ago := _AGO.fullmatch(text):
+            return now() - datetime.timedelta(**{_UNITS_OF_TIME[ago[2]]: int(ago[1])})
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-03-01, 2026-03-01T12:30 or 2h"
+        ) from None

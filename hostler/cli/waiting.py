@@ -7,7 +7,7 @@ from typing import Any
 
 from hostler.cli import watch
 from hostler.cli.base import Command, UsageError
-from hostler.cli.text import command
+from hostler.views.text import command
 
 
 def add(parser: argparse.ArgumentParser) -> None:

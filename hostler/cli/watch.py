@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
@@ -15,30 +14,19 @@ from rich.console import Console
 from rich.live import Live
 
 from hostler.cli.base import EXIT_INTERRUPTED
-from hostler.cli.changes import Change, Changes, end
 from hostler.cli.live import Picture
-from hostler.cli.snapshot import Reader, Snapshot
-from hostler.cli.text import command, duration, printable
-from hostler.errors import HostlerError, ServerUnreachable
-from hostler.flows.graph import RUNNING, UNDOING
+from hostler.views.changes import Change, Changes, end, ending
+from hostler.views.follow import everything, snapshots
+from hostler.views.snapshot import Snapshot
+from hostler.views.text import clock, command, printable
+from hostler.views.turns import Turns, Waiting
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client
 
 JSON_FORMATS = ("ndjson", "json")  #: two words for one thing: each line is a whole object
 FORMATS = ("auto", "live", "plain", *JSON_FORMATS)
-
-_TICK_S = 0.25
-_PATIENCE_S = 4.0  #: a database that is away for longer ends the watching; with its own timeout: within 10 s
-_IDLE_S = 3.0  #: a turn that nobody takes for longer makes us look whether a worker is there
-_LOOK_S = 5.0  #: between two such looks
-_BLIND_S = 30.0  #: without ZooKeeper's news after it did not answer
-
-
-class WaitTimeoutError(HostlerError):
-    """The time to wait is over; the migration is not."""
-
-    template = "the migration is still under way after {waited}; it goes on"
+_WORST_FIRST = (5, 4, 3, 1, 0)  #: exit codes
 
 
 class View(Protocol):
@@ -50,8 +38,11 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, seen: Snapshot, note: str) -> None:
-        """Show what is new; of the last snapshot also how it ended."""
+    def show(self, seen: Snapshot, waiting: Waiting | None) -> None:
+        """Show what is new of one migration; of its last snapshot also how it ended."""
+
+    def show_all(self, seen: Sequence[tuple[Snapshot, Waiting | None]]) -> None:
+        """Show what is new of several."""
 
 
 class LineView(AbstractContextManager["LineView", None]):
@@ -60,27 +51,33 @@ class LineView(AbstractContextManager["LineView", None]):
     def __init__(self, out: TextIO, *, ndjson: bool = False) -> None:
         self._out = out
         self._ndjson = ndjson
-        self._changes = Changes()
-        self._uuid = ""
+        self._changes: dict[str, Changes] = {}
 
     def __exit__(self, *_: object) -> None:
         """Every line is out already."""
 
-    def show(self, seen: Snapshot, note: str) -> None:
+    def show(self, seen: Snapshot, waiting: Waiting | None) -> None:
         """Print the changes."""
-        if seen.uuid != self._uuid:
-            self._uuid, self._changes = seen.uuid, Changes()
-        for change in self._changes.of(seen, note):
-            self._print(change)
+        self._show(seen, waiting)
+
+    def show_all(self, seen: Sequence[tuple[Snapshot, Waiting | None]]) -> None:
+        """Print the changes of each; a line for people says whose it is."""
+        for one, waiting in seen:
+            self._show(one, waiting, f"{printable(one.server)}: ")
+
+    def _show(self, seen: Snapshot, waiting: Waiting | None, whose: str = "") -> None:
+        changes = self._changes.setdefault(seen.uuid, Changes())
+        for change in changes.of(seen, waiting):
+            self._print(seen, change, "" if change.kind == "begin" else whose)
         if seen.ended:
             last = end(seen)
-            self._print(last)
+            self._print(seen, last, whose)
             if last.data.get("next") and not self._ndjson:
                 self._out.write(f"  next: {last.data['next']}\n")
                 self._out.flush()
 
-    def _print(self, change: Change) -> None:
-        self._out.write((change.ndjson() if self._ndjson else change.plain()) + "\n")
+    def _print(self, seen: Snapshot, change: Change, whose: str) -> None:
+        self._out.write((change.ndjson(seen) if self._ndjson else change.plain(whose)) + "\n")
         self._out.flush()
 
 
@@ -99,14 +96,28 @@ class LiveView(AbstractContextManager["LiveView", None]):
         """Leave the last picture on the screen."""
         self._live.stop()
 
-    def show(self, seen: Snapshot, note: str) -> None:
+    def show(self, seen: Snapshot, waiting: Waiting | None) -> None:
         """Draw it again; what was tried in vain stays above the picture as a line."""
         if seen.successor is not None:
-            self._live.console.print(end(seen).plain(), markup=False, highlight=False)
+            self._say(end(seen).plain())
             return
         if seen.ended:
             self._live.vertical_overflow = "visible"
-        self._live.update(self._picture.draw(seen, note, whole=seen.ended), refresh=True)
+        self._live.update(self._picture.draw(seen, waiting, whole=seen.ended), refresh=True)
+
+    def show_all(self, seen: Sequence[tuple[Snapshot, Waiting | None]]) -> None:
+        """Draw those under way; how one has ended stays above the picture."""
+        for one, _ in seen:
+            if one.ended:
+                sentence, following = ending(one)
+                self._say(f"{clock(one.finished_at or one.at)} {sentence}")
+                if following:
+                    self._say(f"  next: {following}")
+        under_way = [(one, waiting) for one, waiting in seen if not one.ended]
+        self._live.update(self._picture.overview(under_way), refresh=True)
+
+    def _say(self, line: str) -> None:
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -133,106 +144,39 @@ def follow(
     client: Client, uuid: str, out: TextIO, *, fmt: str = "auto", timeout_s: float | None = None
 ) -> int:
     """Show the migration until it ends; return the exit code of its outcome."""
-    attendant = _Attendant(client)
+    turns = Turns(client)
     code = 1
     try:
         with _view(fmt, out) as view:
             for seen in snapshots(client, uuid, timeout_s=timeout_s):
-                view.show(seen, attendant.note(seen))
+                view.show(seen, turns.of(seen))
                 code = seen.exit_code
     except KeyboardInterrupt:
         return goes_on(uuid)
     return code
 
 
+def follow_all(client: Client, out: TextIO, *, fmt: str = "auto", timeout_s: float | None = None) -> int:
+    """Show all migrations under way until there is none; return the worst of their exit codes."""
+    turns = Turns(client)
+    codes = {0}
+    try:
+        with _view(fmt, out) as view:
+            for seen in everything(client, timeout_s=timeout_s):
+                view.show_all([(one, turns.of(one)) for one in seen])
+                codes |= {one.exit_code for one in seen if one.ended and one.successor is None}
+    except KeyboardInterrupt:
+        return goes_on("--all")
+    return next(code for code in _WORST_FIRST if code in codes)
+
+
 def goes_on(uuid: str) -> int:
     """Say that only the watching ended; return the exit code."""
-    sys.stderr.write("\nhostler: the migration goes on\n")
-    sys.stderr.write(f"  watch it: {command('migration', 'watch', uuid)}\n")
+    goes, it = ("migrations go", "them") if uuid == "--all" else ("migration goes", "it")
+    sys.stderr.write(f"\nhostler: the {goes} on\n")
+    watch = "hostler migration watch --all" if uuid == "--all" else command("migration", "watch", uuid)
+    sys.stderr.write(f"  watch {it}: {watch}\n")
     return EXIT_INTERRUPTED
-
-
-def snapshots(client: Client, uuid: str, *, timeout_s: float | None = None) -> Iterator[Snapshot]:
-    """Give snapshots until the migration has ended; one that goes on with another host is followed.
-
-    A database that is away for a moment is waited for; :class:`WaitTimeoutError` after *timeout_s*.
-    """
-    reader, pace = Reader(uuid), _Pace(client, uuid)
-    began = time.monotonic()
-    good: float | None = None
-    while True:
-        try:
-            with client.database.reading() as session:
-                seen = reader.read(session)
-        except ServerUnreachable:
-            if good is None or time.monotonic() - good > _PATIENCE_S:
-                raise
-            time.sleep(_TICK_S)
-            continue
-        good = time.monotonic()
-        yield seen
-        if seen.successor is not None:
-            uuid = seen.successor.uuid
-            reader, pace = Reader(uuid), _Pace(client, uuid)
-            continue
-        if seen.ended:
-            return
-        if timeout_s is not None and good - began >= timeout_s:
-            hint = command("migration", "watch", uuid)
-            raise WaitTimeoutError(waited=duration(timeout_s), hint=hint)
-        pace.wait()
-
-
-class _Pace:
-    """The time between two snapshots: until ZooKeeper has news, or a tick."""
-
-    def __init__(self, client: Client, uuid: str) -> None:
-        self._client = client
-        self._uuid = uuid
-        self._blind_until = 0.0
-
-    def wait(self) -> None:
-        if time.monotonic() >= self._blind_until:
-            try:
-                self._client.wait_for_change(self._uuid, _TICK_S)
-            except ServerUnreachable:  # what is shown comes from the database
-                self._blind_until = time.monotonic() + _BLIND_S
-            else:
-                return
-        time.sleep(_TICK_S)
-
-
-class _Attendant:
-    """Tells what a migration waits for."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._turn: tuple[str, str] | None = None
-        self._since = 0.0
-        self._looked = 0.0
-        self._finding = ""
-
-    def note(self, seen: Snapshot) -> str:
-        turn = seen.turn
-        if seen.ended or turn is None or turn.state in (RUNNING, UNDOING):
-            self._turn = None
-            return ""
-        clock = time.monotonic()
-        if self._turn != (turn.host, turn.name):
-            self._turn, self._since, self._finding = (turn.host, turn.name), clock, ""
-        if clock - self._since < _IDLE_S:
-            return ""
-        if clock - self._looked >= _LOOK_S or not self._finding:
-            self._looked, self._finding = clock, self._look(turn.host)
-        doing = "undo" if seen.reverting else "do"
-        return f"it is {printable(turn.host)}'s turn to {doing} {turn.name}: {self._finding}"
-
-    def _look(self, host: str) -> str:
-        try:
-            alive = host in self._client.live_workers()
-            return "waiting for a free place there" if alive else "no worker is alive there"
-        except ServerUnreachable:
-            return "ZooKeeper does not answer"
 
 
 def _view(fmt: str, out: TextIO) -> View:

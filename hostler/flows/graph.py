@@ -136,6 +136,12 @@ def prose(text: str) -> str:
     return _MARKUP.sub(lambda found: found[1] or found[2], visible(" ".join(text.split())))
 
 
+def symbols(step: Step) -> str:
+    """Return what a step needs of those before it and what it gives to those behind it, in words."""
+    parts = [("needs", step.requires), ("gives", step.provides)]
+    return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
+
+
 def is_nothing(undo: str) -> bool:
     """Tell whether an undo leaves everything as it is."""
     return not undo or undo.lower().startswith(("nothing", "not undone"))
@@ -165,7 +171,7 @@ def _summary(drawing: Drawing, index: int) -> list[str]:
     lines = [f"{index + 1} {step.name}"]
     if drawing.live:
         lines[0] += f" - {mark.label(drawing.at)}"
-    lines += [text for text in (mark.undo_error or mark.error,) if text]
+    lines += [text for text in (symbols(step), mark.undo_error or mark.error) if text]
     lines.append(f"undo: {drawing.undo(index)}")
     return [prose(line) for line in lines]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from hostler.flows.graph import COLOURS, FAILED, PENDING, STATES, Drawing, is_nothing, prose, visible
+from hostler.flows.graph import COLOURS, FAILED, PENDING, STATES, Drawing, is_nothing, prose, symbols, visible
 from hostler.flows.shape import SOURCE
 
 _MARGIN = 20
@@ -22,7 +22,7 @@ _STEP_GAP = 16
 _BATON_GAP = 34
 _TURN_GAP = 62
 _CHARS = 62  #: of small text that fit into a lane, whatever the font
-_LINES = 3  #: of small text at most; the rest shows where the mouse rests
+_LINES = 4  #: of small text at most; the rest shows where the mouse rests
 _DARK = {
     "pending": ("#1f2937", "#6b7280"),
     "running": ("#172554", "#60a5fa"),
@@ -113,9 +113,9 @@ class _Page:
     def _step(self, index: int) -> None:
         step, mark = self.drawing.steps[index], self.drawing.mark(index)
         source = step.where == SOURCE
-        does = _wrapped(prose(step.does))
+        does = [*_wrapped(prose(step.does)), *_wrapped(symbols(step))]
         errors = _wrapped(mark.undo_error or mark.error or "")
-        undo = _wrapped("undo: " + prose(self.drawing.undo(index)))
+        undo = _wrapped(self._undo_words(index))
         height = max(
             30 + _LINE * (len(does) + len(errors)) + 6 * bool(does or errors), 12 + _LINE * len(undo)
         )
@@ -130,6 +130,12 @@ class _Page:
         self.tops.append(y)
         self.bottoms.append(y + height)
         self.y = y + height
+
+    def _undo_words(self, index: int) -> str:
+        """Return the undo with the host on which it is done: it stands in the other one's lane."""
+        words = self.drawing.undo(index)
+        where = "" if is_nothing(words) else f" on {self.drawing.host(self.drawing.steps[index])}"
+        return f"undo{where}: {prose(words)}"
 
     def _box(self, group: Element, index: int, x: int, height: int) -> None:
         step, mark, y = self.drawing.steps[index], self.drawing.mark(index), self.y

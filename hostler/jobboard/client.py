@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 import uuid
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from hostler import conf as settings
 from hostler.errors import ServerUnreachable
 from hostler.jobboard import recovery, refusals, resized, resizing, verbs
 from hostler.jobboard.board import Board
+from hostler.jobboard.news import News
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.resizing import Wanted
 from hostler.jobboard.zookeeper import connect, disconnect
@@ -26,6 +28,8 @@ from hostler.records.database import Database
 from hostler.records.models import Instance, Migration, new_uuid
 from hostler.scheduling import Request
 from hostler.scheduling.scheduler import Candidate, Scheduler
+
+LOG = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -116,21 +120,27 @@ class Client:
         board = self.board
         return self._zookeeper(lambda: {host: board.jobs(host) for host in board.hosts()})
 
-    def wait_for_change(self, migration: str, timeout_s: float) -> None:
-        """Wait until the job comes, goes or is claimed, but no longer than *timeout_s*."""
-        changed = threading.Event()
+    def news(self, migration: str, hosts: Iterable[str]) -> News:
+        """Return what tells that the migration's job came to one of these *hosts*, was claimed, given back or left."""
         board = self.board
+        paths = [board.path("boards", host, migration) for host in dict.fromkeys(hosts)]
+        return News([partial(board.client.exists, path) for path in paths], self._zookeeper)
 
-        def watch(_event: Any) -> None:
-            changed.set()
+    def news_of_all(self) -> News:
+        """Return what tells that any job came to a board or left it."""
+        board = self.board
+        hosts = self._zookeeper(board.hosts)
+        return News([partial(board.jobs, host) for host in hosts], self._zookeeper)
 
-        def look() -> None:
-            for host in board.hosts():
-                if board.posting(host, migration) is not None:
-                    board.client.exists(board.path("boards", host, migration), watch=watch)
+    def is_worked_on(self, migration: str, hosts: Iterable[str]) -> bool:
+        """Tell whether a worker has the migration's job on one of these *hosts*' boards."""
+        board = self.board
+        return self._zookeeper(lambda: any(board.locked(host, migration) for host in dict.fromkeys(hosts)))
 
-        self._zookeeper(look)
-        changed.wait(timeout_s)
+    def waiting(self, host: str) -> list[str]:
+        """Return the migrations on one host's board."""
+        board = self.board
+        return self._zookeeper(lambda: board.jobs(host))
 
     # -- asking -------------------------------------------------------------------------------------------
 
@@ -323,6 +333,7 @@ class Client:
         )
 
     def _post(self, migration: Migration) -> str:
+        LOG.debug("migration %s: request %s", migration.uuid, migration.request_id)
         self._zookeeper(lambda: put_on_board(self.database, self.board, migration))
         return migration.uuid
 

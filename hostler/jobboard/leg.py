@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from kazoo.exceptions import KazooException
+from oslo_context.context import RequestContext
 from sqlalchemy.orm import Session
 from taskflow import states
 
@@ -131,6 +132,7 @@ class MigrationLeg:
                 return None
             self.records.note(session, "claimed", f"{self.host} works on it")
         self.migration = MigrationFacts.of(row)
+        RequestContext(request_id=row.request_id)  # this thread's: oslo.log writes it into each line
         return row
 
     def _take_turns(self, row: Migration) -> End:

@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from kazoo.client import KazooState
 from kazoo.exceptions import KazooException
 from oslo_config import cfg
+from oslo_context.context import RequestContext
 
 from hostler.errors import Fenced, Interrupted, ServerUnreachable, SessionLost, Unreachable
 from hostler.jobboard import lock
@@ -102,6 +103,7 @@ class Legs:
 
     def _run(self, migration: str, tether: Tether) -> None:
         claim: Claim | None = None
+        RequestContext(request_id="-")  # the thread's last one was another's; the leg reads whose this is
         try:
             claim = self._board.claim(self._host, migration)
             if claim is None:

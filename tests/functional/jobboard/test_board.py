@@ -8,12 +8,14 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from hostler.errors import Fenced
 from hostler.jobboard.board import Board
 from hostler.jobboard.jobs import Claim, Posting
+from hostler.jobboard.news import News
 from lab.process import wait_until
 from tests.functional.jobboard.yard import expire, reply_lost, zxid
 
@@ -490,3 +492,42 @@ def test_damaged_notes_are_read_as_empty(board: Board, posting: Posting, data: b
     assert place is not None
     assert place.board == ""
     assert not board.post("kvm1", posting)
+
+
+# -- looking on -------------------------------------------------------------------------------------------
+
+
+def test_whoever_looks_on_hears_of_each_change_with_one_watch_a_node(
+    board: Board, new_board: NewBoard, posting: Posting
+) -> None:
+    onlooker = new_board().client
+    paths = [board.path("boards", host, posting.migration) for host in ("kvm1", "kvm2")]
+    news = News([partial(onlooker.exists, path) for path in paths], lambda ask: ask())
+    board.ensure("kvm1", "kvm2")
+    assert news.wait(0.0), "what happened before is not known"
+    for _ in range(20):
+        assert not news.wait(0.0)
+    assert all(
+        len(onlooker._data_watchers[path]) + len(onlooker._child_watchers[path]) <= 1 for path in paths
+    )
+    changes = [
+        lambda: board.post("kvm1", posting),
+        lambda: board.claim("kvm1", posting.migration),
+        lambda: board.abandon(
+            Claim("kvm1", dataclasses.replace(posting, epoch=1, attempts=1), 1), counts=True
+        ),
+    ]
+    for change in changes:
+        change()
+        assert news.wait(30.0)
+
+
+def test_a_lost_session_is_news(
+    board: Board, new_board: NewBoard, posting: Posting, zookeeper_hosts: str
+) -> None:
+    onlooker = new_board()
+    path = board.path("boards", "kvm1", posting.migration)
+    news = News([partial(onlooker.client.exists, path)], onlooker.client.retry)
+    assert news.wait(0.0)
+    expire(onlooker.client, zookeeper_hosts)
+    assert news.wait(30.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,22 @@ class StandInClient:
             raise self.answer
         return self.answer
 
-    def wait_for_change(self, migration: str, timeout_s: float) -> None:
+    def news(self, migration: str, hosts: Iterable[str]) -> StandInClient:
+        return self
+
+    def news_of_all(self) -> StandInClient:
+        return self
+
+    def wait(self, timeout_s: float) -> bool:
         assert self.on_wait, "the command waits for something that will not happen"
         self.on_wait.pop(0)()
+        return True
+
+    def is_worked_on(self, migration: str, hosts: Iterable[str]) -> bool:
+        return True
+
+    def waiting(self, host: str) -> list[str]:
+        return self.board.get(host, [])
 
 
 @dataclass

@@ -63,7 +63,12 @@ def test_migrations_are_listed_latest_first(
 
 
 def test_a_list_that_was_cut_says_so(two: World, hostler: Hostler) -> None:
-    assert "--limit 0 lists all" in hostler("migration", "list", "--limit", "1").err
+    told = hostler("migration", "list", "--all", "--limit", "1").err
+    assert f"--after {OTHER} lists the next, --limit 0 lists all" in told
+    rest = hostler(
+        "migration", "list", "--all", "--limit", "1", "--after", OTHER, "-f", "value", "-c", "UUID"
+    )
+    assert (rest.out.split(), rest.err) == ([MIGRATION], "")
 
 
 def test_a_migration_is_shown_with_steps_files_and_history(two: World, hostler: Hostler) -> None:
@@ -330,3 +335,17 @@ def test_an_unreachable_zookeeper_is_told_in_two_lines(tmp_path: Path, argv: tup
     assert lines[0].startswith("hostler: ZooKeeper does not answer at 127.0.0.1:1: ")
     assert lines[1].startswith("  try: ")
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize(("opens", "code"), [(True, 0), (False, 1)])
+def test_a_drawing_is_opened_or_said_to_be_where_it_is(
+    two: World, hostler: Hostler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opens: bool, code: int
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url) or opens)
+    ran = hostler("migration", "graph", "web1", "--open")
+    drawn = next(tmp_path.glob("hostler-*.svg"))
+    assert (ran.code, asked) == (code, [drawn.as_uri()])
+    assert str(drawn) in ran.out + ran.err
+    ElementTree.parse(drawn)

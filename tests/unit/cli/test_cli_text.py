@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.cli.text import command, duration, printable, size, size_of
+from hostler.views.text import command, duration, printable, size, size_of
 
 
 @given(st.text())

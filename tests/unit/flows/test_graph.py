@@ -60,7 +60,9 @@ def test_a_flow_is_drawn_in_order_with_the_undo_beside_the_act() -> None:
     names = [text for text in shown if re.match(r"\d+  ", text)]
     assert names == [f"{number}  {step.name}" for number, step in enumerate(STEPS, 1)]
     for step in STEPS[:-1]:
-        assert f"undo: {step.undo}" in shown
+        host = "source" if step.where == SOURCE else "destination"
+        where = "" if step.undo.startswith("nothing") else f" on {host}"
+        assert f"undo{where}: {step.undo}" in shown
     assert "undo: not undone: past the point of no return" in shown
     assert "point of no return: once HandOver is done, nothing above is undone" in shown
 
@@ -167,3 +169,13 @@ def test_a_mark_knows_its_direction_and_its_time() -> None:
     ]  # fmt: skip
     assert Mark(RUNNING, T0).duration_s() is None
     assert Mark(DONE, T0, T0 - datetime.timedelta(seconds=9)).duration_s() == 0.0
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_two_hundred_steps_are_drawn_with_what_each_needs_and_gives(fmt: str) -> None:
+    steps = [
+        Step(f"S{number}", SOURCE, "Do.", "undoing.", requires=[f"in{number}"], provides=[f"out{number}"])
+        for number in range(200)
+    ]
+    drawing = draw(steps, fmt, marks=[Mark(FAILED, error="x" * (1 << 20))])
+    assert all(f"in{number}" in drawing and f"out{number}" in drawing for number in (0, 199))

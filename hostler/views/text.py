@@ -11,6 +11,8 @@ _MINUTE = 60
 _HOUR = 3600
 _FEW = 10  #: seconds below which tenths matter
 _HUNDRED = 100
+#: Characters of an error that are shown: a tool may fail with a megabyte of words.
+LONGEST = 4000
 
 
 def printable(text: object) -> str:
@@ -97,3 +99,8 @@ def command(*words: str, fallback: str | None = None) -> str:
 def cut(text: str, width: int, ellipsis: str = "...") -> str:
     """Return *text* in at most *width* characters."""
     return text if len(text) <= width else text[: max(width - len(ellipsis), 0)] + ellipsis[:width]
+
+
+def shortened(text: str) -> str:
+    """Return *text*, or the beginning of one that is longer than anybody reads; a log has it whole."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters in all)"

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UNDOING, UNDONE, Mark
-from hostler.flows.shape import SOURCE, Step
+from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDOING, Mark
+from hostler.flows.shape import Step
 from hostler.records import moves
-from hostler.records.models import AtomRow, Event, FlowRow, Instance, Migration, Progress, now
-
-#: TaskFlow's word for the state of a step, and ours.
-STATES = {
-    "PENDING": PENDING,
-    "RUNNING": RUNNING,
-    "SUCCESS": DONE,
-    "FAILURE": FAILED,
-    "REVERTING": UNDOING,
-    "REVERTED": UNDONE,
-    "REVERT_FAILURE": UNDO_FAILED,
-}
+from hostler.records.models import Event, FlowRow, Instance, Migration, Progress, now
+from hostler.views import steps
+from hostler.views.steps import StepView
+from hostler.views.text import shortened
 
 #: Fields that a snapshot and the record call by the same name.
 _COPIED = (
-    *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "error", "hint", "report"),
+    *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "hint", "report", "request_id"),
     *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt", "new_flavor"),
     *("rate_bytes_per_s", "weight", "paused_by"),
 )
 
+#: Events that give the turn to a host.
+_TURNING = ("posted", "recover", "retry", "revert", "skip", "turned-round")
+
 #: Exit code for each outcome of a flow.
 EXIT_CODES = {"success": 0, "refused": 3, "reverted": 4, "parked": 5}
-
-
-@dataclass(frozen=True)
-class StepView:
-    """One step and how far it is."""
-
-    number: int
-    step: Step
-    host: str
-    mark: Mark
-    called_back: bool = False  #: the flow walks back, and this step will be undone
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.step.name
-
-    @property
-    def state(self) -> str:
-        """One of the states of :mod:`hostler.flows.graph`."""
-        return self.mark.state
 
 
 @dataclass(frozen=True)
@@ -116,6 +89,7 @@ class Snapshot:
     outcome: str | None
     error: str | None
     hint: str | None
+    request_id: str
     requested_by: str
     cancel_reason: str | None
     created_at: datetime.datetime
@@ -201,6 +175,18 @@ class Snapshot:
         """Whether the server stays where it is."""
         return self.source == self.dest
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a step is being done or undone, as far as the records know: its worker may have died."""
+        return any(view.state in (RUNNING, UNDOING) for view in self.steps)
+
+    @property
+    def turn_since(self) -> datetime.datetime:
+        """Since when it is that step's turn: the end of the last one, or what the operator typed last."""
+        ends = [view.mark.finished_at for view in self.steps if view.mark.finished_at is not None]
+        turned = [event.at for event in self.events if event.kind in _TURNING]
+        return max([self.begun_at, *ends, *turned])
+
     def marks(self) -> list[Mark]:
         """Return the marks for a drawing."""
         return [view.mark for view in self.steps]
@@ -224,6 +210,7 @@ class Reader:
         self._read_events(session)
         return Snapshot(
             **{name: getattr(migration, name) for name in _COPIED},
+            error=_short(migration.error),
             server=migration.instance_name,
             server_uuid=migration.instance_uuid,
             flow=migration.flow_name,
@@ -235,7 +222,7 @@ class Reader:
             successor=_successor(session, migration),
             vm_state=server.vm_state if server else None,
             power_state=server.power_state if server else None,
-            steps=_steps(session, migration, shape),
+            steps=steps.of_flow(session, migration, migration.flow_uuid, shape),
             files=[_file(row) for row in moves.progress(session, self.uuid) if row.updated_at >= begun_at],
             events=list(self._events),
         )
@@ -245,7 +232,7 @@ class Reader:
         rows = session.scalars(
             select(Event).where(Event.migration_uuid == self.uuid, Event.id > last).order_by(Event.id)
         )
-        self._events += [EventView(row.id, row.at, row.host, row.kind, row.text) for row in rows]
+        self._events += [EventView(row.id, row.at, row.host, row.kind, shortened(row.text)) for row in rows]
 
     def _flow(self, session: Session, migration: Migration) -> tuple[datetime.datetime, list[Step]]:
         uuid = migration.flow_uuid
@@ -255,7 +242,7 @@ class Reader:
             ).first()
             if row is None:
                 return migration.created_at, []
-            self._flows[uuid] = row.created_at, _shape(row.meta)
+            self._flows[uuid] = row.created_at, steps.shape_of(row.meta)
         return self._flows[uuid]
 
 
@@ -272,7 +259,7 @@ def _successor(session: Session, migration: Migration) -> Attempt | None:
 
 
 def _attempt(row: Migration) -> Attempt:
-    return Attempt(row.attempt, row.uuid, row.dest_compute, row.outcome or row.phase, row.error)
+    return Attempt(row.attempt, row.uuid, row.dest_compute, row.outcome or row.phase, _short(row.error))
 
 
 def find(session: Session, name: str) -> Snapshot:
@@ -280,64 +267,8 @@ def find(session: Session, name: str) -> Snapshot:
     return Reader(moves.find(session, name).uuid).read(session)
 
 
-def _steps(session: Session, migration: Migration, shape: list[Step]) -> list[StepView]:
-    atoms = {row.name: row for row in session.execute(_atoms(migration.flow_uuid))}
-    views = []
-    for number, step in enumerate(shape, 1):
-        host = migration.source_compute if step.where == SOURCE else migration.dest_compute
-        atom = atoms.get(step.name)
-        called_back = atom is not None and atom.intention == "REVERT"
-        views.append(StepView(number, step, host, mark_of(atom) if atom else Mark(), called_back))
-    return views
-
-
-def _atoms(flow_uuid: str) -> Any:
-    # without the results, which may be long and are nobody's business here
-    columns = (AtomRow.name, AtomRow.state, AtomRow.intention, AtomRow.failure, AtomRow.revert_failure)
-    times = (AtomRow.started_at, AtomRow.finished_at, AtomRow.revert_started_at, AtomRow.revert_finished_at)
-    return select(*columns, *times).where(AtomRow.flow_uuid == flow_uuid, AtomRow.position > 0)
-
-
-def _shape(meta: Any) -> list[Step]:
-    """Return the steps of a flow; none where its record is damaged: what else is known of it is shown."""
-    try:
-        return [_step(entry) for entry in meta["shape"]]
-    except (KeyError, TypeError, AttributeError):
-        return []
-
-
-def _step(entry: dict[str, Any]) -> Step:
-    # a newer hostler may have stored more of a step than this one knows
-    known = {one.name for one in dataclasses.fields(Step)}
-    return Step.from_dict({key: value for key, value in entry.items() if key in known})
-
-
-def mark_of(atom: Row[Any]) -> Mark:
-    """Return how far one step is."""
-    state = STATES.get(atom.state or "PENDING", PENDING)
-    backward = state in (UNDOING, UNDONE, UNDO_FAILED)
-    started, finished = (
-        (atom.revert_started_at, atom.revert_finished_at) if backward else (atom.started_at, atom.finished_at)
-    )
-    if state in (RUNNING, UNDOING) or (finished and started and finished < started):
-        finished = None
-    return Mark(
-        state=state,
-        started_at=started,
-        finished_at=finished,
-        error=_sentence(atom.failure),
-        undo_error=_sentence(atom.revert_failure) if state == UNDO_FAILED else None,
-    )
-
-
-def _sentence(failure: Any) -> str | None:
-    if not failure:
-        return None
-    if not isinstance(failure, dict):
-        return "what is on record of its failure is damaged"
-    text = str(failure.get("exception_str") or "").strip()
-    kinds = failure.get("exc_type_names")
-    return text or (str(kinds[0]) if isinstance(kinds, list) and kinds else "an error without words")
+def _short(text: str | None) -> str | None:
+    return None if text is None else shortened(text)
 
 
 def _file(row: Progress) -> FileView:

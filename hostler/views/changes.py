@@ -9,31 +9,38 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from hostler.cli.snapshot import EventView, FileView, Snapshot, StepView
-from hostler.cli.text import clock, command, duration, printable, size, size_of, stamp
 from hostler.flows.graph import FAILED, PENDING, Mark
+from hostler.views.snapshot import EventView, FileView, Snapshot
+from hostler.views.steps import StepView
+from hostler.views.text import clock, command, duration, printable, size, size_of, stamp
+from hostler.views.turns import Waiting
 
 #: What the lines of the steps, of the next attempt and of the end say already.
 _QUIET = ("posted", "claimed", "handed-over", "finished", "rescheduled", "given-up")
 _COPY_INTERVAL_S = 5.0
 
 
+#: What a change may be.
+KINDS = ("begin", "step", "copy", "event", "waiting", "retry", "end")
+
+
 @dataclass(frozen=True)
 class Change:
-    """One thing that happened. *kind*: ``begin``, ``step``, ``copy``, ``event``, ``note``, ``retry`` or ``end``."""
+    """One thing that happened. *kind*: one of :data:`KINDS`."""
 
     kind: str
     at: datetime.datetime
     text: str
     data: dict[str, Any] = field(default_factory=dict)
 
-    def plain(self) -> str:
-        """Return it as a line of a log."""
-        return f"{clock(self.at)} {self.text}"
+    def plain(self, whose: str = "") -> str:
+        """Return it as a line of a log; *whose*: what comes before its words."""
+        return f"{clock(self.at)} {whose}{self.text}"
 
-    def ndjson(self) -> str:
-        """Return it as one JSON object on one line."""
-        return json.dumps({"at": stamp(self.at), "kind": self.kind} | self.data)
+    def ndjson(self, seen: Snapshot) -> str:
+        """Return it as one JSON object on one line, as :mod:`hostler.views.schema` describes it."""
+        head = {"at": stamp(self.at), "kind": self.kind, "migration": seen.uuid, "server": seen.server}
+        return json.dumps(head | self.data)
 
 
 class Changes:
@@ -43,16 +50,17 @@ class Changes:
         self._before: Snapshot | None = None
         self._copied: dict[str, tuple[datetime.datetime, int]] = {}
         self._event = 0
-        self._note = ""
+        self._waiting: Waiting | None = None
 
-    def of(self, seen: Snapshot, note: str = "") -> list[Change]:
+    def of(self, seen: Snapshot, waiting: Waiting | None = None) -> list[Change]:
         """Return what changed since the last snapshot, in the order in which it happened."""
         changes = [] if self._before else [_begin(seen)]
         changes += sorted([*self._steps(seen), *self._events(seen)], key=lambda change: change.at)
         changes += self._copies(seen)
-        if note and note != self._note:
-            changes.append(Change("note", seen.at, note, {"text": note}))
-        self._note = note
+        if waiting is not None and waiting != self._waiting:
+            data = waiting.to_dict() | {"since": stamp(waiting.since)}
+            changes.append(Change("waiting", seen.at, waiting.text, data))
+        self._waiting = waiting
         self._before = seen
         return changes
 
@@ -80,13 +88,8 @@ class Changes:
 
 
 def _begin(seen: Snapshot) -> Change:
-    data = {
-        "migration": seen.uuid,
-        "server": seen.server,
-        "flow": seen.flow,
-        "source": seen.source,
-        "dest": seen.dest,
-    }
+    steps = [{"number": view.number, "step": view.name, "host": view.host} for view in seen.steps]
+    data = {"flow": seen.flow, "source": seen.source, "dest": seen.dest, "steps": steps}
     return Change("begin", seen.begun_at, f"{heading(seen)} ({seen.flow} {seen.uuid})", data)
 
 
@@ -229,7 +232,7 @@ def end(seen: Snapshot) -> Change:
     """Return the last change of a migration; it is a ``retry`` if another follows."""
     sentence, following = ending(seen)
     if (after := seen.successor) is not None:
-        following_up = {"migration": after.uuid, "dest": after.dest, "attempt": after.number}
+        following_up = {"successor": after.uuid, "dest": after.dest, "attempt": after.number}
         data = {"outcome": seen.outcome, "error": seen.error} | following_up
         return Change("retry", seen.finished_at or seen.at, sentence, data)
     data = {"outcome": seen.outcome or seen.phase, "exit_code": seen.exit_code, "error": seen.error}
