@@ -7,6 +7,7 @@ from typing import Any
 import requests
 
 from lab.postgres import PostgreSQL
+from lab.process import run
 from lab.services.environment import environment
 from lab.services.service import ADDRESS, Service
 
@@ -19,7 +20,6 @@ SETTINGS = """
 auth_strategy = noauth2
 [placement_database]
 connection = {database}
-sync_on_startup = true
 [oslo_policy]
 enforce_scope = false
 enforce_new_defaults = false
@@ -61,7 +61,10 @@ class Placement(Service):
     def _prepare(self) -> None:
         self.database.start()
         settings = SETTINGS.format(database=self.database.url())
-        (self.directory / "placement.conf").write_text(settings)
+        conf = self.directory / "placement.conf"
+        conf.write_text(settings)
+        # Before the workers start: two that made the tables at once would end each other.
+        run([environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync"])
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         gunicorn = environment("placement") / "bin/gunicorn"
