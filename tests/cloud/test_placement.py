@@ -135,6 +135,7 @@ def test_a_placement_that_answers_once_with_503_is_asked_again(
 
 
 def test_a_concurrent_update_is_retried_by_us(world: World, placement: Real) -> None:
+    placement.way.clear()
     placement.way.expect(Trouble("409", LINES["allocate"], times=3, body=CONCURRENT))
     world.claims.claim(world.records, "kvm2", PLACE)
     assert world.has(world.instance) == {"kvm2": SIZE}
