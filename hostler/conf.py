@@ -261,6 +261,36 @@ notifications_opts: list[cfg.Opt] = [
     ),
 ]
 
+openstack_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "cloud",
+        default="openstack",
+        help="Which cloud of clouds.yaml has the services that drivers use (placement, neutron).",
+    ),
+    cfg.StrOpt(
+        "clouds_file",
+        help="That clouds.yaml, where it does not lie in one of openstacksdk's places: /etc/openstack, for example.",
+    ),
+    cfg.FloatOpt("timeout", default=20.0, min=0.1, help="Seconds that a service has for an answer."),
+    cfg.IntOpt(
+        "retries",
+        default=3,
+        min=0,
+        help="How often a request is sent again to a service that did not answer, or with 5xx.",
+    ),
+    cfg.FloatOpt(
+        "patience",
+        default=60.0,
+        min=0.1,
+        help="Seconds that a request is tried again which others overtake, and that rivals for a host are waited for.",
+    ),
+    cfg.DictOpt(
+        "resource_providers",
+        default={},
+        help="What hosts are called in Placement, where that is not their name here: kvm1:kvm1.example.org.",
+    ),
+]
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": default_opts,
     "database": database_opts,
@@ -271,6 +301,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "scheduler": scheduler_opts,
     "drivers": driver_opts,
     "notifications": notifications_opts,
+    "openstack": openstack_opts,
 }
 
 _HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")

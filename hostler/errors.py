@@ -261,6 +261,13 @@ class ComputeResourcesUnavailable(Refused):
     hint_template = "hostler host show {host}"
 
 
+class AllocationNotMovable(Refused):
+    """What the server has in Placement cannot be claimed elsewhere. *instance*: its UUID."""
+
+    template = "what server {server!r} has in Placement cannot be moved: {reason}"
+    hint_template = "openstack resource provider allocation show {instance}"
+
+
 class CPUPinningInvalid(Refused):
     """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
 
@@ -400,6 +407,21 @@ class ReceiverUnavailable(Failed):
 
 class GuestStartError(Failed):
     template = "server {instance} cannot be created on {host}: {reason}"
+
+
+class CloudServiceFailed(Failed):
+    """A service of the cloud did not answer for too long, or could not do what was asked."""
+
+    template = "{service} failed: {reason}"
+
+
+class CloudServiceRefused(Failed):
+    """A service of the cloud answers, and says no: it knows us not, or not what we ask for."""
+
+    template = "{service} refuses: {reason}"
+    hint_template = (
+        "see that the cloud that [openstack] names is the right one, and that its credentials are good"
+    )
 
 
 class PortBindingFailed(Failed):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TypeAlias
 
+from lab import services
 from lab.disks import LAYERED, SPARSE, Disk
 from lab.guest import Guest
 from lab.process import LabError
@@ -113,6 +114,21 @@ def guest_console(lab: Lab, arguments: Arguments) -> None:
     print(lab.host(arguments.host).console(arguments.name), end="")
 
 
+def services_up(_: Lab, arguments: Arguments) -> None:
+    services.up(arguments.folder, arguments.name)
+    services_status(_, arguments)
+
+
+def services_down(_: Lab, arguments: Arguments) -> None:
+    services.down(arguments.folder, arguments.name)
+
+
+def services_status(_: Lab, arguments: Arguments) -> None:
+    for service in services.all_of(arguments.folder):
+        print(f"{service.name}  {service.url}  {'on' if service.pid else 'off'}")
+    print(f"clouds.yaml  {services.clouds_file(arguments.folder)}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command of the lab."""
     top = argparse.ArgumentParser(prog="tools/lab", description="Two libvirt hosts on this machine.")
@@ -123,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     _add_lab_commands(commands)
     _add_host_commands(commands)
     _add_guest_commands(commands.add_parser("guest", help="make, start and listen to guests"))
+    _add_service_commands(commands.add_parser("services", help="a cloud's services, on loopback"))
     return top
 
 
@@ -192,6 +209,22 @@ def _add_guest_commands(guest: argparse.ArgumentParser) -> None:
     create.add_argument("--ignore-acpi", action="store_true", help="deaf to the power button")
     for flag in ("--autostart", "--uefi", "--tpm"):
         create.add_argument(flag, action="store_true")
+
+
+def _add_service_commands(group: argparse.ArgumentParser) -> None:
+    group.add_argument(
+        "--folder", type=Path, default=services.DEFAULT_DIRECTORY, help="their folder: %(default)s"
+    )
+    commands = group.add_subparsers(required=True, metavar="COMMAND")
+    known = f"{', '.join(services.SERVICES)}; all of them if none is named"
+    for name, do, words in (
+        ("up", services_up, "start them; those that run stay as they are"),
+        ("down", services_down, "end them and remove what they have written"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("name", nargs="*", metavar="NAME", help=known)
+        command.set_defaults(do=do)
+    commands.add_parser("status", help="say what is on").set_defaults(do=services_status)
 
 
 if __name__ == "__main__":

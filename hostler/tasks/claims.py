@@ -54,4 +54,4 @@ class DropSourceClaim(HostTask):
 
     def execute(self, leg: Leg) -> None:
         """Let go; nothing if nothing is held."""
-        leg.drivers.claims.drop(leg.records, leg.migration.source)
+        leg.drivers.claims.settle(leg.records, leg.migration.source)

@@ -44,5 +44,8 @@ class Claims(Protocol):
     def drop(self, records: FencedRecords, host: str) -> None:
         """Let go of what the migration holds on *host*, and of CPUs and NUMA nodes wherever it holds any."""
 
+    def settle(self, records: FencedRecords, host: str) -> None:
+        """Let go of what *host*, the source, kept for the way back: the migration is confirmed."""
+
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead of *from_host*, in *session*'s transaction, room or not."""

@@ -40,6 +40,10 @@ class FakeClaims(Failures):
         self.held.pop((records.migration, host), None)
         self.places = {key: one for key, one in self.places.items() if key[0] != records.migration}
 
+    def settle(self, records: FencedRecords, host: str) -> None:
+        """Let go of it."""
+        self.drop(records, host)
+
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead."""
         self._meet("swap")

@@ -48,6 +48,10 @@ class RecordsClaims:
             _let_go(session, records.migration, host)
             placements.let_go(session, records.migration)
 
+    def settle(self, records: FencedRecords, host: str) -> None:
+        """Let go of what the source kept: no other row counts it."""
+        self.drop(records, host)
+
     @staticmethod
     def _claim(records: FencedRecords, host: str, need: Amounts, places: Places | None) -> None:
         """Try once. CPUs are chosen before anything is locked, since that asks the host.

@@ -48,7 +48,7 @@ def test_a_wrong_name_is_refused_with_the_right_ones(kind: str) -> None:
 
 
 def test_a_wrong_name_of_a_known_kind_names_the_others() -> None:
-    with pytest.raises(BadConfiguration, match=r"there are: fake, records$"):
+    with pytest.raises(BadConfiguration, match=r"there are: fake, placement, records$"):
         drivers.load("claims", "")
 
 

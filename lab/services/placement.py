@@ -1,0 +1,80 @@
+"""A private Placement with a PostgreSQL of its own: on SQLite it answers every other request of a crowd with 500."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from lab.postgres import PostgreSQL
+from lab.process import run
+from lab.services.environment import environment
+from lab.services.service import ADDRESS, Service
+
+#: The first version at which a consumer has a type.
+VERSION = "1.39"
+TOKEN = "admin"
+
+SETTINGS = """
+[api]
+auth_strategy = noauth2
+[placement_database]
+connection = {database}
+[oslo_policy]
+enforce_scope = false
+enforce_new_defaults = false
+"""
+
+
+class Placement(Service):
+    """Who may ask is not checked: the token ``admin`` is the administrator's."""
+
+    name = "placement"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.database = PostgreSQL(directory / "postgresql")
+
+    def clouds(self) -> Mapping[str, object]:
+        """Return what an entry of ``clouds.yaml`` says of it."""
+        return {
+            "auth_type": "admin_token",
+            "auth": {"endpoint": self.url, "token": TOKEN},
+            "placement_endpoint_override": self.url,
+        }
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask it as anybody would; the answer's JSON, or None if it says nothing."""
+        headers = {"X-Auth-Token": TOKEN, "OpenStack-API-Version": f"placement {VERSION}"}
+        answer = requests.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def add_provider(self, name: str, **totals: int) -> str:
+        """Make a host's resource provider with these totals (``VCPU=8``); returns its uuid."""
+        made = self.request("POST", "/resource_providers", {"name": name})
+        inventories = {kind: {"total": total} for kind, total in totals.items()}
+        body = {"resource_provider_generation": made["generation"], "inventories": inventories}
+        self.request("PUT", f"/resource_providers/{made['uuid']}/inventories", body)
+        return str(made["uuid"])
+
+    def _prepare(self) -> None:
+        self.database.start()
+        settings = SETTINGS.format(database=self.database.url())
+        conf = self.directory / "placement.conf"
+        conf.write_text(settings)
+        # Before the workers start: two that made the tables at once would end each other.
+        run([environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync"])
+
+    def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
+        gunicorn = environment("placement") / "bin/gunicorn"
+        where = ["--no-control-socket", "-b", f"{ADDRESS}:{self.port}", "-w", "2", "--threads", "4"]
+        variables = {"OS_PLACEMENT_CONFIG_DIR": self.directory, "HOME": self.directory}
+        return [gunicorn, *where, "placement.wsgi.api:application"], variables
+
+    def _greeting(self) -> Mapping[str, object]:
+        answer = requests.get(self.url, timeout=5).json()
+        return answer if "versions" in answer else {}
+
+    def _release(self) -> None:
+        self.database.kill()

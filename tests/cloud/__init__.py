@@ -1,0 +1,1 @@
+"""Drivers against the services of a real cloud; ``tools/test --cloud`` runs them."""
