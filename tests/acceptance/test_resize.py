@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from lab import Guest, Host
+import pytest
+from kazoo.client import KazooClient
+
+from hostler.jobboard.board import Board
+from lab import Guest, Host, Lab
 from lab.disks import Disk
+from lab.process import wait_until
 from tests.support.operator import (
     BEGIN_RATE,
     CRAWL_RATE,
@@ -101,7 +107,18 @@ def test_servers_come_up_with_their_new_size(kvm1: Host, kvm2: Host, larger: str
     assert (again.code, "has flavor 'larger' already" in again.err) == (3, True)
 
 
-def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: str) -> None:
+@contextmanager
+def _board(lab: Lab) -> Iterator[Board]:
+    client = KazooClient(lab.zookeeper.hosts)
+    client.start(30)
+    try:
+        yield Board(client, "/hostler")
+    finally:
+        client.stop()
+        client.close()
+
+
+def test_workers_that_die_in_the_middle_go_on(lab: Lab, kvm1: Host, kvm2: Host, larger: str) -> None:
     moved = Guest("goes-on-there", disks=(Disk(), DATA, SWAP))
     stayed = Guest("goes-on-here", disks=(Disk(format="raw"), DATA, SWAP))
     for guest in (moved, stayed):
@@ -131,12 +148,17 @@ def test_workers_that_die_in_the_middle_go_on(kvm1: Host, kvm2: Host, larger: st
     assert [data_digest(kvm2, moved.disk_path(1)), data_digest(kvm1, stayed.disk_path(1))] == data
 
     wait_ready(kvm1, kvm2)
-    # the source's worker hangs: both are killed in the middle, one behind its first step and one before its own
-    kvm1.run(["kill", "-STOP", str(kvm1.worker_pid)])
+    # the source's worker hangs until the destination's has done its part and died, and dies behind its own
+    pid, migration = str(kvm1.worker_pid), told(kvm2, "migration", "show", moved.name)["uuid"]
+    kvm1.run(["kill", "-STOP", pid])
     confirming = [Asked(kvm2, "server", "confirm", guest.name, *PLAIN) for guest in (moved, stayed)]
     confirming[0].says("ProveGuest done")
-    for host in (kvm2, kvm1):
-        host.kill_worker()
+    with _board(lab) as board:
+        wait_until(lambda: migration in board.jobs("kvm1"), "kvm1's turn", 60)
+    kvm2.kill_worker()
+    kvm1.run(["kill", "-CONT", pid])
+    confirming[0].says("DropSourceClaim done")
+    kvm1.kill_worker()
     for host in (kvm1, kvm2):
         host.start_worker()
     assert [one.end().code for one in confirming] == [0, 0], [one.text for one in confirming]

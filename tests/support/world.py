@@ -165,7 +165,7 @@ class World:
         *layout*: in a directory of its own, ``flat`` in a pool, or ``block``: with block devices, too, for which files
         stand (:mod:`tests.support.stand_ins`). *sized*: with an ephemeral disk and swap, too, and with flavors that it
         may be resized to. *firmware*: it has UEFI and a TPM, and no state of either yet.
-        *pinned*: it has a CPU for itself.
+        *pinned*: it has a CPU, and memory of a NUMA node, for itself.
         """
         host, number = self.hosts["kvm1"], str(uuid.uuid4())
         directory = f"{INSTANCES}/{number}" if layout in ("dir", "block") else POOL
@@ -191,8 +191,9 @@ class World:
             tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
             xml = xml.replace("</os>", nvram).replace("</devices>", tpm)
         if pinned:
-            pins = "</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/></cputune>"
-            xml = xml.replace("</vcpu>", pins)
+            pins = "<cputune><vcpupin vcpu='0' cpuset='0'/></cputune>"
+            memory = "<numatune><memory mode='strict' nodeset='0'/></numatune>"
+            xml = xml.replace("</vcpu>", f"</vcpu>{pins}{memory}")
         host.hypervisor.define(xml, autostart=True)
         if running:
             host.hypervisor.start(number)

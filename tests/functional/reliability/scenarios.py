@@ -268,7 +268,6 @@ SCENARIOS = [
     Scenario("shared_refused", move, "flat", shared=True, circumstances=refused_at_the_end),
     Scenario("shared_resized", resize, "flat", sized=True, shared=True),
     Scenario("shared_resized_back", bring_back, sized=True, shared=True, before=resize, outcome="success"),
-    Scenario("first_copy_fails", move_anywhere, circumstances=first_copy_fails),
     Scenario("confirm_resize", confirm, "block", before=move),
     Scenario("revert_resize", bring_back, "block", before=move, outcome="success"),
     Scenario("refused_at_the_end", move, "block", circumstances=refused_at_the_end),
