@@ -346,11 +346,10 @@ def test_a_definition_that_cannot_have_that_size_is_refused(world: World) -> Non
     server = world.add_server(sized=True)
     hypervisor = world.hosts["kvm1"].hypervisor
     xml = hypervisor.describe(server).xml.replace(
-        "<vcpu>1</vcpu>", "<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/></cputune>"
+        "<vcpu>1</vcpu>",
+        "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='0-1'/><vcpupin vcpu='1' cpuset='1-2'/></cputune>",
     )
-    hypervisor.guests[server].xml = xml.replace("<vcpu>1<", "<vcpu>2<").replace(
-        "cpuset='0'/>", "cpuset='0'/><vcpupin vcpu='1' cpuset='1'/>"
-    )
+    hypervisor.guests[server].xml = xml
     with world.database.transaction() as session:
         session.get_one(Instance, server).vcpus = 2
     add_flavor(world, "asked", vcpus=4)
