@@ -292,12 +292,18 @@ openstack_opts: list[cfg.Opt] = [
 ]
 
 web_opts: list[cfg.Opt] = [
-    cfg.StrOpt("bind", default="127.0.0.1", help="Address at which hostler web listens; beyond loopback only with TLS."),
+    cfg.StrOpt(
+        "bind",
+        default="127.0.0.1",
+        help="Address at which hostler web listens; beyond loopback only with TLS.",
+    ),
     cfg.PortOpt("port", default=8780, help="Its port."),
     cfg.StrOpt(
         "tokens_file", default="/etc/hostler/web-tokens", help="Who may come; hostler web token adds to it."
     ),
-    cfg.StrOpt("tls_cert", help="File of its certificate (PEM, with what the clients need up to their root)."),
+    cfg.StrOpt(
+        "tls_cert", help="File of its certificate (PEM, with what the clients need up to their root)."
+    ),
     cfg.StrOpt("tls_key", help="File of the certificate's key."),
 ]
 

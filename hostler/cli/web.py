@@ -72,7 +72,9 @@ class IssueToken(Command):
         """Return the parser."""
         parser = super().get_parser(prog_name)
         parser.add_argument("name", metavar="NAME", help="Whose it is; the history names it.")
-        parser.add_argument("--role", choices=("reader", "operator"), default="reader", help="Otherwise reader.")
+        parser.add_argument(
+            "--role", choices=("reader", "operator"), default="reader", help="Otherwise reader."
+        )
         parser.add_argument(
             "--days", type=int, default=_DAYS, help=f"How long it is good; 0 for ever. Otherwise {_DAYS}."
         )

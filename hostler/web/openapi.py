@@ -31,8 +31,12 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation("GET", "/migrations", "migrations", "The migrations, the latest first, in pages", told.ListPage),
-    Operation("GET", "/migrations/{uuid}", "migration", "One migration, with its steps and disks", told.Shown),
+    Operation(
+        "GET", "/migrations", "migrations", "The migrations, the latest first, in pages", told.ListPage
+    ),
+    Operation(
+        "GET", "/migrations/{uuid}", "migration", "One migration, with its steps and disks", told.Shown
+    ),
     Operation("GET", "/migrations/{uuid}/history", "history", "What happened to it, in order", told.Timeline),
     Operation("POST", "/migrations/{uuid}/{verb}", "act", "Ask something of it (operators)", told.Accepted),
     Operation("GET", "/hosts", "hosts", "The hosts and their workers", told.HostList),

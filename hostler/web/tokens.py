@@ -81,7 +81,9 @@ def issue(path: Path, name: str, role: str, days: int | None) -> str:
         finally:
             os.close(file)
     except OSError as error:
-        raise BadConfiguration(where=str(path), problem=error.strerror or str(error), hint="be root") from error
+        raise BadConfiguration(
+            where=str(path), problem=error.strerror or str(error), hint="be root"
+        ) from error
     return secret
 
 
