@@ -85,11 +85,11 @@ class Office:
 
     def act(self, verb: str, name: str, *, who: str, reason: str) -> str:
         """Do what an operator asks of a migration; return its uuid. Refused as the command would be."""
-        client, asked = self.client, {"requested_by": who, "reason": reason}
+        client = self.client
         with self._connecting:
             client.board  # noqa: B018 - connected once, whoever comes first
         if verb in (told.CANCEL, told.RETRY, told.REVERT):
-            return str(getattr(client, verb)(name, **asked))
+            return str(getattr(client, verb)(name, requested_by=who, reason=reason))
         with client.database.reading() as session:
             row = moves.find(session, name)
             if row.status != "finished":  # a page of yesterday must not confirm the move of today
@@ -100,7 +100,7 @@ class Office:
             server = row.instance_uuid
         if verb == told.CONFIRM:
             return client.confirm(server, requested_by=who)
-        return client.revert_resize(server, **asked)
+        return client.revert_resize(server, requested_by=who, reason=reason)
 
 
 class Watched:

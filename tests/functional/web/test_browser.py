@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hostler.errors import GuestStartError
+from hostler.errors import MigrationError
 from hostler.jobboard.leg import End
 from tests.functional.web.conftest import Served, rename
+from tests.support.world import failing, step
 
-PATIENCE_S = 60
+PATIENCE_S = 30
 
 
 def log_in(browser: Any, served: Served, token: str) -> None:
@@ -68,10 +68,8 @@ def test_a_failure_is_walked_back_under_ones_eyes(browser: Any, served: Served) 
     number = world.client.migrate(world.add_server(), "kvm2", requested_by="tester")
     log_in(browser, served, served.reader)
     browser.get(f"{served.url}/migrations/{number}")
-    world.hosts["kvm2"].hypervisor.fail_next(
-        "define", GuestStartError(instance="web1", host="kvm2", reason="no")
-    )
-    world.run()
+    with failing(step("cold_migration", "HandOver"), MigrationError("no"), when="before"):
+        world.run()
     state_is(browser, "reverted")
     assert steps(browser, "undone") > 0
     assert "web1 is back on kvm1" in browser.find_element(By.ID, "live").text
@@ -84,12 +82,11 @@ def test_a_failure_is_walked_back_under_ones_eyes(browser: Any, served: Served) 
 def test_a_parked_one_is_resolved(browser: Any, served: Served) -> None:
     world = served.world
     number = world.client.migrate(world.add_server(), "kvm2", requested_by="tester")
-    hypervisor = world.hosts["kvm2"].hypervisor
-    hypervisor.fail_next("define", GuestStartError(instance="web1", host="kvm2", reason="no"))
-    hypervisor.fail_next("undefine", GuestStartError(instance="web1", host="kvm2", reason="neither"), 3)
-    world.run()
-    if world.migration(number).outcome != "parked":
-        pytest.fail(f"it was {world.migration(number).outcome}: {world.migration(number).error}")
+    hand_over, define = step("cold_migration", "HandOver"), step("cold_migration", "DefineDomain")
+    stuck = failing(define, MigrationError("neither"), when="before", method="revert")
+    with failing(hand_over, MigrationError("no"), when="before"), stuck:
+        world.run()
+    assert world.migration(number).outcome == "parked"
     log_in(browser, served, served.operator)
     section = browser.find_element(By.CSS_SELECTOR, ".parked")
     assert f"hostler migration retry {number}" in section.text
@@ -98,7 +95,6 @@ def test_a_parked_one_is_resolved(browser: Any, served: Served) -> None:
     retry.find_element(By.NAME, "reason").send_keys("mended")
     retry.find_element(By.TAG_NAME, "button").click()
     wait(browser, lambda _: "retry by a-operator: mended" in browser.find_element(By.TAG_NAME, "main").text)
-    hypervisor._failures.clear()
     world.run()
     state_is(browser, "reverted")
     assert complaints(browser) == []
