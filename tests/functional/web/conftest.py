@@ -56,7 +56,7 @@ def served(world: World, tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Debian's Chromium without a window."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
@@ -69,3 +69,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any, served: Served) -> Iterator[Any]:
+    """Chromium for one test; it leaves the page before its server ends, and what it complained of is read."""
+    chromium.get_log("browser")
+    yield chromium
+    chromium.get("about:blank")

@@ -82,7 +82,7 @@ def test_a_failure_is_walked_back_under_ones_eyes(browser: Any, served: Served) 
 def test_a_parked_one_is_resolved(browser: Any, served: Served) -> None:
     world = served.world
     number = world.client.migrate(world.add_server(), "kvm2", requested_by="tester")
-    hand_over, define = step("cold_migration", "HandOver"), step("cold_migration", "DefineDomain")
+    hand_over, define = step("cold_migration", "HandOver"), step("cold_migration", "CopyImages")
     stuck = failing(define, MigrationError("neither"), when="before", method="revert")
     with failing(hand_over, MigrationError("no"), when="before"), stuck:
         world.run()
