@@ -299,7 +299,9 @@ web_opts: list[cfg.Opt] = [
     ),
     cfg.PortOpt("port", default=8780, help="Its port."),
     cfg.StrOpt(
-        "tokens_file", default="/etc/hostler/web-tokens", help="Who may come; hostler web token adds to it."
+        "tokens_file",
+        default="/etc/hostler/web-tokens",
+        help="Who may come; hostler token create adds to it.",
     ),
     cfg.StrOpt(
         "tls_cert", help="File of its certificate (PEM, with what the clients need up to their root)."

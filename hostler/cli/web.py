@@ -1,4 +1,4 @@
-"""``hostler web``: the page for a browser, and the REST API; ``hostler web token``: who may come."""
+"""``hostler web``: the page for a browser, and the REST API; ``hostler token create``: who may come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAYS = 90
 class ServeWeb(Command):
     """Serve migrations and hosts to browsers and programs until SIGTERM. It reads, unless told --operate.
 
-    Needs the extra hostler[web], and a token: hostler web token.
+    Needs the extra hostler[web], and a token: hostler token create.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -36,14 +36,14 @@ class Unauthenticated(Refused):
     """Nobody, or nobody known: the token is missing, wrong or expired, and which is not told."""
 
     template = "a token is needed; this one, if there was any, is wrong or has expired"
-    hint_template = "hostler web token NAME --role reader"
+    hint_template = "hostler token create NAME --role reader"
 
 
 class Forbidden(Refused):
     """Whoever it is may only look."""
 
     template = "this may only look: {why}"
-    hint_template = "hostler web token NAME --role operator"
+    hint_template = "hostler token create NAME --role operator"
 
 
 class BadRequest(Refused):

@@ -59,7 +59,7 @@ def document() -> dict[str, Any]:
             "parameters": _parameters(one),
             "responses": answers,
         } | (_BODY if one.method == "POST" else {})
-    bearer = {"type": "http", "scheme": "bearer", "description": "hostler web token NAME"}
+    bearer = {"type": "http", "scheme": "bearer", "description": "hostler token create NAME"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "hostler", "version": __version__},

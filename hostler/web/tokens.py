@@ -32,7 +32,7 @@ class TokenNameInvalid(Refused):
     """The history says who acted: the name is one word that nobody misreads."""
 
     template = "{name!r} is no name for a token: letters, digits and . _ @ -, at most 64"
-    hint_template = "hostler web token NAME --role reader"
+    hint_template = "hostler token create NAME --role reader"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Tokens:
 
     def read(self) -> None:
         """Read the file if it has changed; a damaged one is :class:`~hostler.errors.BadConfiguration`."""
-        hint = "hostler web token NAME --role reader"
+        hint = "hostler token create NAME --role reader"
         try:
             with self._lock:
                 found = self._path.stat()
@@ -129,7 +129,7 @@ def _parsed(where: str, lines: list[str]) -> list[Token]:
         try:
             found.append(_token(words))
         except ValueError as error:
-            hint = "hostler web token NAME --role reader"
+            hint = "hostler token create NAME --role reader"
             raise BadConfiguration(where=f"{where}, line {number}", problem=str(error), hint=hint) from error
     return found
 
