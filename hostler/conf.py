@@ -291,6 +291,24 @@ openstack_opts: list[cfg.Opt] = [
     ),
 ]
 
+web_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "bind",
+        default="127.0.0.1",
+        help="Address at which hostler web listens; beyond loopback only with TLS.",
+    ),
+    cfg.PortOpt("port", default=8780, help="Its port."),
+    cfg.StrOpt(
+        "tokens_file",
+        default="/etc/hostler/web-tokens",
+        help="Who may come; hostler token create adds to it.",
+    ),
+    cfg.StrOpt(
+        "tls_cert", help="File of its certificate (PEM, with what the clients need up to their root)."
+    ),
+    cfg.StrOpt("tls_key", help="File of the certificate's key."),
+]
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": default_opts,
     "database": database_opts,
@@ -302,6 +320,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "drivers": driver_opts,
     "notifications": notifications_opts,
     "openstack": openstack_opts,
+    "web": web_opts,
 }
 
 _HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
