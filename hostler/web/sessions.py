@@ -36,7 +36,7 @@ class Visitor:
 
     def proves(self, csrf: str) -> bool:
         """Whether a form that says *csrf* is one of ours."""
-        return self.session is not None and hmac.compare_digest(self.session.csrf, csrf)
+        return self.session is not None and hmac.compare_digest(self.session.csrf.encode(), csrf.encode())
 
 
 class Sessions:
