@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class UndefineDomain(HostTask):
         if hypervisor.exists(uuid):
             domain = hypervisor.describe(uuid)
             _refuse_changed(Inventory.from_dict(inventory).domain, domain)
-            saved = _saved(domain)
+            saved = definition_of(domain)
             copy = _copy_path(leg)
             private_directory(copy.parent)
             write_private(copy, json.dumps(saved | {"shared": _stays_here(leg, inventory)}))
@@ -90,7 +91,7 @@ class UndefineGuest(HostTask):
             domain = hypervisor.describe(uuid)
             if domain.migration != leg.migration.uuid:
                 raise ForeignObject(what=f"domain {domain.name!r}", host=leg.host)
-            journal.intend("domain", **_saved(domain))
+            journal.intend("domain", **definition_of(domain))
             hypervisor.undefine(uuid)
         refuse_active(leg)
 
@@ -99,15 +100,21 @@ class UndefineGuest(HostTask):
         _define_again(leg, self.journal(leg))
 
 
-def _saved(domain: Domain) -> dict[str, Any]:
+def definition_of(domain: Domain) -> dict[str, Any]:
+    """Return what is written down of a domain before it goes: ``xml`` and ``snapshots``."""
     return {"xml": domain.xml, "snapshots": [snapshot.to_dict() for snapshot in domain.snapshots]}
 
 
 def _define_again(leg: Leg, journal: Journal) -> None:
     if entry := journal.get("domain"):
-        snapshots = [Snapshot.from_dict(data) for data in entry.data["snapshots"]]
-        leg.drivers.hypervisor.define(entry.data["xml"], snapshots)
+        define_as(leg, entry.data)
         journal.undone("domain")
+
+
+def define_as(leg: Leg, definition: Mapping[str, Any]) -> None:
+    """Define what :func:`definition_of` has said; nothing if it is defined so."""
+    snapshots = [Snapshot.from_dict(data) for data in definition["snapshots"]]
+    leg.drivers.hypervisor.define(definition["xml"], snapshots)
 
 
 def pinned(state_path: str) -> set[str]:

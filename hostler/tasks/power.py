@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from hostler.errors import InstancePowerOffFailure
 from hostler.objects import PowerState
 from hostler.tasks.base import DEST, HostTask, Leg
+from hostler.tasks.domain import define_as, definition_of
 
 #: Seconds that a guest whose plug was pulled has to be gone.
 DESTROY_TIMEOUT_S = 30.0
@@ -29,7 +31,8 @@ class PowerOff(HostTask):
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
         journal = self.journal(leg)
         running = hypervisor.power_state(uuid).active
-        journal.intend("power", was_running=running, autostart=hypervisor.describe(uuid).autostart)
+        domain = hypervisor.describe(uuid)
+        journal.intend("power", was_running=running, autostart=domain.autostart, **definition_of(domain))
         entry = journal.get("power")
         hypervisor.set_autostart(uuid, False)
         if hypervisor.power_state(uuid).active:
@@ -44,6 +47,7 @@ class PowerOff(HostTask):
         entry = journal.get("power")
         if entry is None:
             return
+        self._see_defined(leg, entry.data)
         if entry.data["was_running"]:
             if entry.state == "intent":
                 # A guest that was told to shut down does so even if nobody wants it any more.
@@ -54,6 +58,15 @@ class PowerOff(HostTask):
                 hypervisor.resume(uuid)
         hypervisor.set_autostart(uuid, bool(entry.data["autostart"]))
         journal.undone("power")
+
+    @staticmethod
+    def _see_defined(leg: Leg, before: Mapping[str, Any]) -> None:
+        """Define a guest again that somebody has undefined meanwhile: its power went with its definition."""
+        if "xml" in before and not leg.drivers.hypervisor.exists(leg.migration.instance):
+            define_as(leg, before)
+            with leg.records.transaction() as session:
+                said = f"somebody had undefined {leg.migration.name} on {leg.host}: it was defined again"
+                leg.records.note(session, "defined-again", said)
 
     def _shut_down(self, leg: Leg) -> None:
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
@@ -92,6 +105,7 @@ class StopGuest(PowerOff):
             # The migration was parked before it was defined: an undo could not start what a power-off erases.
             hypervisor.define(domain.xml, domain.snapshots)
         if domain.power_state is PowerState.PAUSED:
-            self.journal(leg).intend("power", was_running=True, autostart=domain.autostart)
+            before = definition_of(domain)
+            self.journal(leg).intend("power", was_running=True, autostart=domain.autostart, **before)
             hypervisor.destroy(uuid)  # a paused guest hears no power button
         return super().execute(leg, inventory)
