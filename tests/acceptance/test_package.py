@@ -120,7 +120,7 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
         stat -c 'mode %a %G' /etc/hostler /etc/hostler/hostler.conf
         systemd-analyze verify hostler-worker.service
         mkdir -p /var/lib/hostler && touch /var/lib/hostler/needed-for-an-undo
-        ls /usr/share/man/man1/hostler.1.gz /usr/share/man/man5/hostler.conf.5.gz /usr/share/man/man8/hostler-worker.8.gz
+        cd /usr/share/man && ls man1/hostler.1.gz man5/hostler.conf.5.gz man8/hostler-worker.8.gz
         bash -ec '. /usr/share/bash-completion/completions/hostler; complete -p hostler'
         ls /usr/share/zsh/vendor-completions/_hostler /usr/share/fish/vendor_completions.d/hostler.fish
         dpkg -r hostler
