@@ -34,4 +34,5 @@ smartquotes = False
 man_pages = [
     ("commands", "hostler", "move and resize virtual machines between libvirt hosts", [], 1),
     ("settings", "hostler.conf", "settings of hostler", [], 5),
+    ("worker", "hostler-worker", "carry out the migrations of a host", [], 8),
 ]

@@ -21,6 +21,7 @@ from hostler.errors import HostlerError
 from hostler.views.text import printable
 
 if TYPE_CHECKING:
+    from cliff.command import Command
     from oslo_config import cfg
 
     from hostler.jobboard.client import Client
@@ -45,6 +46,11 @@ class Commands(CommandManager):
         self.group_list.append(namespace)
         for entry in importlib.metadata.entry_points(group=namespace):
             self.commands[entry.name.replace("_", " ")] = entry
+
+    def add_command(self, name: str, command_class: type[Command]) -> None:
+        """Add one of cliff's own commands, where hostler has none of that name."""
+        if name not in self.commands:
+            super().add_command(name, command_class)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -1,12 +1,21 @@
-"""The Debian package, built and installed as on a host: in a root of its own, with the machine's packages below it."""
+"""The archives and the Debian package, built by one command and installed.
+
+The package is installed as on a host: in a root of its own, with the machine's packages below it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import subprocess
+import sys
+import venv
 from pathlib import Path
 
 import pytest
 
+import hostler
 from lab.places import CHECKOUT
 
 #: Everything is written into a tmpfs of a mount namespace, and is gone with it.
@@ -29,14 +38,32 @@ chmod 755 /usr/local/bin/systemctl
 
 
 @pytest.fixture(scope="module")
-def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as tools/package builds it, beside the wheel and the source archive."""
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tools/package builds."""
     directory = tmp_path_factory.mktemp("dist")
-    subprocess.run([CHECKOUT / "tools" / "package", directory], check=True, stdout=subprocess.DEVNULL)
-    (package,) = directory.glob("hostler_*.deb")
-    (_,) = directory.glob("hostler-*.whl")
-    (_,) = directory.glob("hostler-*.tar.gz")
+    quick = os.environ | {"DEB_COMPRESSION": "none"}
+    words = [CHECKOUT / "tools" / "package", directory]
+    subprocess.run(words, env=quick, check=True, stdout=subprocess.DEVNULL)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def deb(dist: Path) -> Path:
+    (package,) = dist.glob("hostler_*.deb")
     return package
+
+
+@pytest.fixture
+def environment(dist: Path, tmp_path: Path) -> Path:
+    """An environment that was empty before the wheel was installed; what hostler needs is seen, not installed again."""
+    (wheel,) = dist.glob("hostler-*.whl")
+    place = tmp_path / "environment"
+    venv.create(place)
+    pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", wheel], check=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "needed.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
+    return place
 
 
 def on_a_host(deb: Path, script: str) -> str:
@@ -58,6 +85,29 @@ def on_a_host(deb: Path, script: str) -> str:
     return done.stdout
 
 
+def test_the_wheel_brings_a_program_that_makes_its_tables(environment: Path, tmp_path: Path) -> None:
+    def typed(program: str, *words: str) -> str:
+        done = subprocess.run(
+            [environment / "bin" / program, *words], capture_output=True, text=True, cwd=tmp_path, env={}
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = typed("python", "-c", "import hostler; print(hostler.__file__)")
+    assert Path(where).is_relative_to(environment)
+    assert typed("hostler", "--version") == f"hostler {hostler.__version__}\n"
+    settings = tmp_path / "hostler.conf"
+    settings.write_text(
+        f"{typed('hostler', 'config', 'sample')}\n[database]\nconnection = sqlite:///{tmp_path}/records.db\n"
+    )
+    typed("hostler", "--config-file", str(settings), "db", "upgrade")
+    with contextlib.closing(sqlite3.connect(tmp_path / "records.db")) as records:
+        tables = {name for (name,) in records.execute("SELECT name FROM sqlite_master")}
+    assert {"alembic_version", "migrations", "instances"} <= tables
+    typed("python", "-c", "from hostler.drivers.notifications import schema; schema.read('notification')")
+    typed("python", "-c", "from hostler.views import schema; schema.read()")
+
+
 def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(deb: Path) -> None:
     said = on_a_host(
         deb,
@@ -70,7 +120,9 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
         stat -c 'mode %a %G' /etc/hostler /etc/hostler/hostler.conf
         systemd-analyze verify hostler-worker.service
         mkdir -p /var/lib/hostler && touch /var/lib/hostler/needed-for-an-undo
-        ls /usr/share/man/man1/hostler.1.gz /usr/share/man/man5/hostler.conf.5.gz
+        cd /usr/share/man && ls man1/hostler.1.gz man5/hostler.conf.5.gz man8/hostler-worker.8.gz
+        bash -ec '. /usr/share/bash-completion/completions/hostler; complete -p hostler'
+        ls /usr/share/zsh/vendor-completions/_hostler /usr/share/fish/vendor_completions.d/hostler.fish
         dpkg -r hostler
         ls -d /etc/hostler/hostler.conf
         test ! -e /usr/lib/hostler && echo program gone
@@ -90,9 +142,23 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
     assert said.index("/etc/hostler/hostler.conf\n") < said.index("settings gone")
 
 
-def test_an_upgrade_ends_the_worker_first_and_starts_it_again(deb: Path) -> None:
-    said = on_a_host(deb, f"{SYSTEMCTL}\ndpkg -i /root/hostler.deb\necho UPGRADE\ndpkg -i /root/hostler.deb")
-    first, upgrade = said.split("UPGRADE")
+def test_a_worker_that_ran_runs_again_after_an_upgrade_and_after_a_removal_that_failed(deb: Path) -> None:
+    refuse = """sed -i 's/^echo.*/&; [ "$1" != stop ]/' /usr/local/bin/systemctl"""
+    said = on_a_host(
+        deb,
+        f"""{SYSTEMCTL}
+        dpkg -i /root/hostler.deb
+        echo UPGRADE
+        dpkg -i /root/hostler.deb
+        echo REMOVAL
+        {refuse}
+        dpkg -r hostler || echo it stays
+        """,
+    )
+    first, rest = said.split("UPGRADE")
+    upgrade, removal = rest.split("REMOVAL")
     assert "systemctl start" not in first
     stop = upgrade.index("systemctl stop hostler-worker.service")
     assert stop < upgrade.index("Unpacking hostler") < upgrade.index("systemctl start hostler-worker.service")
+    stop = removal.index("systemctl stop hostler-worker.service")
+    assert stop < removal.index("systemctl start hostler-worker.service") < removal.index("it stays")

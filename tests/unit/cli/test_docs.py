@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import fnmatch
 import importlib.metadata
 import re
 import runpy
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from hostler.cli.app import HostlerApp
 from hostler.errors import HostlerError
+from hostler.records.database import Database
 
 TOP = Path(__file__).resolve().parents[3]
 COMMANDS = {
@@ -49,6 +52,33 @@ def test_what_a_page_tells_to_type_is_a_command(page: str, words: str) -> None:
     parser = COMMANDS[name].load()(HostlerApp(), None).get_parser(name)
     options = {option for action in parser._actions for option in action.option_strings}
     assert set(re.findall(r"--[a-z-]+", words)) <= options
+
+
+def set_in_pages() -> Iterator[tuple[str, str, str, str]]:
+    """Give each setting of hostler's own groups that a page shows: page, group, name and value."""
+    for page in PAGES:
+        for block in re.findall(r"^    \[\w+\]\n(?:(?: {4}.*)?\n)*", page.read_text(), re.MULTILINE):
+            shown = configparser.ConfigParser(interpolation=None, default_section="")
+            shown.read_string(textwrap.dedent(block))
+            yield from ((page.name, group, *pair) for group in shown for pair in shown[group].items())
+
+
+@pytest.mark.parametrize(("page", "group", "name", "value"), sorted(set(set_in_pages())))
+def test_a_setting_that_a_page_shows_is_one(page: str, group: str, name: str, value: str) -> None:
+    from hostler import conf
+
+    options = {option.name.replace("-", "_"): option for option in conf.GROUPS.get(group, ())}
+    if group in conf.GROUPS:
+        assert name in options, f"{page}: [{group}] {name}"
+        options[name].type(value)
+
+
+def test_what_the_manual_asks_of_postgresql_reaches_its_driver() -> None:
+    (url,) = {value for _, _, name, value in set_in_pages() if name == "connection" and "sslmode" in value}
+    database = Database(url)
+    _, asked = database.engine.dialect.create_connect_args(database.engine.url)
+    database.close()
+    assert (asked["sslmode"], asked["sslrootcert"]) == ("verify-full", "/etc/hostler/db-ca.pem")
 
 
 def test_the_picture_of_the_readme_is_the_flow_as_it_is(render: dict[str, Any]) -> None:
