@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +27,15 @@ def disk(nbd_pair: Pair) -> Export:
 
 @pytest.fixture(autouse=True)
 def wire(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of what was written to the disk at the destination, over all connections and attempts."""
+    """The lengths of what was sent of the disk, answered or not, over all connections and attempts."""
     sent: list[int] = []
-    real = Link.write
+    real = Link.send
 
-    def write(self: Link, view: memoryview, offset: int) -> None:
-        real(self, view, offset)
-        if self._name == "0":
-            sent.append(len(view))
+    def send(self: Link, view: memoryview, offset: int, done: Callable[[], None]) -> None:
+        sent.append(len(view))
+        real(self, view, offset, done)
 
-    monkeypatch.setattr(Link, "write", write)
+    monkeypatch.setattr(Link, "send", send)
     return sent
 
 
