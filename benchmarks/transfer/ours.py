@@ -128,12 +128,13 @@ def _counted(path: Path, stop_at: float, source: Path) -> Any:
     def read() -> int:
         return int.from_bytes(shared[:8], "little")
 
-    def send(self: Any, view: memoryview, offset: int, done: Any) -> None:
-        real(self, view, offset, done)
-        with lock:  # the connections have threads of their own
-            shared[:8] = (read() + len(view)).to_bytes(8, "little")
-        if read() >= limit:
-            os.kill(os.getpid(), 9)
+    def send(self: Any, view: memoryview, offset: int, *done: Any) -> None:
+        real(self, view, offset, *done)
+        if self._name == "0":
+            with lock:  # the connections have threads of their own
+                shared[:8] = (read() + len(view)).to_bytes(8, "little")
+            if read() >= limit:
+                os.kill(os.getpid(), 9)
 
     setattr(Link, "send", send)  # noqa: B010 - a method is replaced
     return read

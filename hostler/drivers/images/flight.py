@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hostler.drivers.images.extents import Block, Buffer
-from hostler.drivers.images.link import Link
+from hostler.drivers.images.link import LOOK_S, Link
 from hostler.drivers.images.pace import Pace
 
 #: Blocks that a connection holds in memory, and so the most that are on their way over it.
 BUFFERS = 2
 #: The most of a block that is one request: the receiver writes it while the next one arrives.
 PIECE_BYTES = 1 << 20
-#: How long a connection waits for an answer before it looks whether it has to stop.
-_LOOK_S = 0.2
 
 
 @dataclass(eq=False)
@@ -107,7 +105,7 @@ class Flight:
 
     def _wait(self) -> None:
         self._go_on()
-        self._turn(_LOOK_S)
+        self._turn(LOOK_S)
 
     def _look(self) -> None:
         self._go_on()

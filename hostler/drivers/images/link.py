@@ -18,6 +18,8 @@ from hostler.objects import ReceiverAddress
 CONNECT_PATIENCE_S = 10.0
 #: A peer that acknowledges nothing for that long is gone; a slow disk still answers for its network stack.
 SILENCE_MS = 15_000
+#: How long a connection waits for an answer before it looks whether it has to stop.
+LOOK_S = 0.2
 #: A reply of the server that means "I am going down", not "this write failed".
 _GOING_DOWN = errno.ESHUTDOWN
 WORDS = {
@@ -35,6 +37,10 @@ class Broken(Exception):
 
 class NoSuchExport(Broken):
     """The receiver is there and does not offer that name."""
+
+
+def _nothing() -> None:
+    """Nobody asks for that answer."""
 
 
 class Link:
@@ -101,7 +107,7 @@ class Link:
         with self._sorted_errors():
             self._handle.pwrite(view, offset)
 
-    def send(self, view: memoryview, offset: int, done: Callable[[], None]) -> None:
+    def send(self, view: memoryview, offset: int, done: Callable[[], None] = _nothing) -> None:
         """Put a write on its way; *view* stays as it is until *done* is called, in :meth:`turn`."""
         with self._sorted_errors():
             self._handle.aio_pwrite(view, offset, self._answer(done))
@@ -120,6 +126,12 @@ class Link:
             self._handle.poll(int(longest_s * 1000))
         if self._refused:
             raise self._sorted(self._refused, os.strerror(self._refused))
+
+    def land(self, go_on: Callable[[], None]) -> None:
+        """Wait until all is answered; *go_on*, called meanwhile, raises if nobody wants to wait any longer."""
+        while self._handle.aio_in_flight():
+            go_on()
+            self.turn(LOOK_S)
 
     def _answer(self, done: Callable[[], None]) -> Callable[[Any], int]:
         def take(error: Any) -> int:

@@ -263,7 +263,7 @@ class Carrier:
             self._take_up(boot)
             stamp = file.stamp(self._copy.source_boot)
             self._survey(file, link, kept, stamp, boot)
-            notes = Notes(file, kept, stamp, boot)
+            notes = Notes(file, kept, self._copy.go_on, stamp, boot)
             flight = self._flight(file, link, notes)
             while (slot := self._next(file)) is not None:
                 self._flying.add(slot)
