@@ -53,6 +53,7 @@ class Link:
         self._path = path  #: what errors are about
         self._nbd = _binding(path)
         self._handle: Any = None
+        self._answers = 0  #: how many requests on their way were answered
         self._refused = 0  #: the first error that a request on its way was answered with
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
@@ -118,12 +119,17 @@ class Link:
             self._handle.aio_zero(length, offset, self._answer(done))
 
     def turn(self, longest_s: float) -> None:
-        """Let what is on its way leave and answers come in; wait for that, at most *longest_s*.
+        """Let what is on its way leave, and answers come in; wait for one, at most *longest_s*.
 
         What the destination did not do is raised here, as of the calls that wait for their answer.
         """
+        before, end = self._answers, time.monotonic() + longest_s
         with self._sorted_errors():
-            self._handle.poll(int(longest_s * 1000))
+            while self._answers == before:  # libnbd comes back whenever a little has left
+                left_s = max(0.0, end - time.monotonic())
+                self._handle.poll(int(left_s * 1000))
+                if not left_s:
+                    break
         if self._refused:
             raise self._sorted(self._refused, os.strerror(self._refused))
 
@@ -135,6 +141,7 @@ class Link:
 
     def _answer(self, done: Callable[[], None]) -> Callable[[Any], int]:
         def take(error: Any) -> int:
+            self._answers += 1
             if error.value:
                 self._refused = self._refused or error.value
             else:
