@@ -116,27 +116,27 @@ class _Timeline:
 
 
 def _counted(path: Path, stop_at: float, source: Path) -> Any:
-    """Count what the connections write to images, in a file that outlives this process; return how to read it."""
+    """Count what the connections send of images, in a file that outlives this process; return how to read it."""
     from hostler.drivers.images.link import Link
 
     path.write_bytes(bytes(mmap.PAGESIZE))
     with path.open("r+b") as file:
         shared = mmap.mmap(file.fileno(), mmap.PAGESIZE)
     limit = int(source.stat().st_blocks * 512 * stop_at) if stop_at else 1 << 62
-    real, lock = Link.write, threading.Lock()
+    real, lock = Link.send, threading.Lock()
 
     def read() -> int:
         return int.from_bytes(shared[:8], "little")
 
-    def write(self: Any, view: memoryview, offset: int) -> None:
-        real(self, view, offset)
+    def send(self: Any, view: memoryview, offset: int, *done: Any) -> None:
+        real(self, view, offset, *done)
         if self._name == "0":
             with lock:  # the connections have threads of their own
                 shared[:8] = (read() + len(view)).to_bytes(8, "little")
             if read() >= limit:
                 os.kill(os.getpid(), 9)
 
-    setattr(Link, "write", write)  # noqa: B010 - a method is replaced
+    setattr(Link, "send", send)  # noqa: B010 - a method is replaced
     return read
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hostler.objects import ReceiverAddress
 CONNECT_PATIENCE_S = 10.0
 #: A peer that acknowledges nothing for that long is gone; a slow disk still answers for its network stack.
 SILENCE_MS = 15_000
+#: How long a connection waits for an answer before it looks whether it has to stop.
+LOOK_S = 0.2
 #: A reply of the server that means "I am going down", not "this write failed".
 _GOING_DOWN = errno.ESHUTDOWN
 WORDS = {
@@ -36,6 +39,10 @@ class NoSuchExport(Broken):
     """The receiver is there and does not offer that name."""
 
 
+def _nothing() -> None:
+    """Nobody asks for that answer."""
+
+
 class Link:
     """A connection to one export. :meth:`cut` may be called from any thread; the rest from one."""
 
@@ -46,6 +53,8 @@ class Link:
         self._path = path  #: what errors are about
         self._nbd = _binding(path)
         self._handle: Any = None
+        self._answers = 0  #: how many requests on their way were answered
+        self._refused = 0  #: the first error that a request on its way was answered with
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
 
@@ -78,7 +87,7 @@ class Link:
 
     def close(self) -> None:
         """End the connection, politely if it is still there."""
-        if self._handle is not None and self._handle.aio_is_ready():
+        if self._handle is not None and self._handle.aio_is_ready() and not self._handle.aio_in_flight():
             with contextlib.suppress(self._nbd.Error):
                 self._handle.shutdown()
         self._handle = None
@@ -99,10 +108,47 @@ class Link:
         with self._sorted_errors():
             self._handle.pwrite(view, offset)
 
-    def zero(self, length: int, offset: int) -> None:
-        """Make a range read as zeros, as a hole where the file system can."""
+    def send(self, view: memoryview, offset: int, done: Callable[[], None] = _nothing) -> None:
+        """Put a write on its way; *view* stays as it is until *done* is called, in :meth:`turn`."""
         with self._sorted_errors():
-            self._handle.zero(length, offset)
+            self._handle.aio_pwrite(view, offset, self._answer(done))
+
+    def send_zeros(self, length: int, offset: int, done: Callable[[], None]) -> None:
+        """Put on its way that a range is to read as zeros, as a hole where the file system can."""
+        with self._sorted_errors():
+            self._handle.aio_zero(length, offset, self._answer(done))
+
+    def turn(self, longest_s: float) -> None:
+        """Let what is on its way leave, and answers come in; wait for one, at most *longest_s*.
+
+        What the destination did not do is raised here, as of the calls that wait for their answer.
+        """
+        before, end = self._answers, time.monotonic() + longest_s
+        with self._sorted_errors():
+            while self._answers == before:  # libnbd comes back whenever a little has left
+                left_s = max(0.0, end - time.monotonic())
+                self._handle.poll(int(left_s * 1000))
+                if not left_s:
+                    break
+        if self._refused:
+            raise self._sorted(self._refused, os.strerror(self._refused))
+
+    def land(self, go_on: Callable[[], None]) -> None:
+        """Wait until all is answered; *go_on*, called meanwhile, raises if nobody wants to wait any longer."""
+        while self._handle.aio_in_flight():
+            go_on()
+            self.turn(LOOK_S)
+
+    def _answer(self, done: Callable[[], None]) -> Callable[[Any], int]:
+        def take(error: Any) -> int:
+            self._answers += 1
+            if error.value:
+                self._refused = self._refused or error.value
+            else:
+                done()
+            return 1  # libnbd need not keep it until it is asked
+
+        return take
 
     def flush(self) -> None:
         """See everything that was written over this connection on stable storage."""
@@ -137,10 +183,13 @@ class Link:
         try:
             yield
         except self._nbd.Error as error:
-            if not self._handle.aio_is_ready() or error.errnum == _GOING_DOWN:
-                raise Broken(error.string) from error
-            reason = WORDS.get(error.errnum, f"the destination answers: {error.string}")
-            raise errors.ImageTransferError(path=self._path, reason=reason) from error
+            raise self._sorted(error.errnum, error.string) from error
+
+    def _sorted(self, number: int, said: str) -> Exception:
+        if self._handle.aio_is_dead() or self._handle.aio_is_closed() or number == _GOING_DOWN:
+            return Broken(said)
+        reason = WORDS.get(number, f"the destination answers: {said}")
+        return errors.ImageTransferError(path=self._path, reason=reason)
 
 
 def _watch_for_silence(sock: socket.socket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hostler.drivers.images import ledger
 from hostler.drivers.images.link import Link
 from hostler.drivers.images.outgoing import Outgoing
@@ -11,11 +13,17 @@ _UNNOTED_SHARE = 400
 
 
 class Notes:
-    """Frames about the blocks that a connection has sent. *link* leads to the ledger, None where there is none."""
+    """Frames about the blocks that a connection has sent. *link* leads to the ledger, None where there is none.
 
-    def __init__(self, file: Outgoing, link: Link | None, stamp: bytes, boot: bytes) -> None:
+    Nothing waits until the ledger has a frame, but a flush: *go_on*, called meanwhile, raises if the copy has to stop.
+    """
+
+    def __init__(
+        self, file: Outgoing, link: Link | None, go_on: Callable[[], None], stamp: bytes, boot: bytes
+    ) -> None:
         self._file = file
         self._link = link
+        self._go_on = go_on
         self._stamps = (stamp, boot)
         self._most = max(1, min(len(file.blocks) // _UNNOTED_SHARE, ledger.MOST_BLOCKS))
         self._sent: list[tuple[int, int, bytes]] = []
@@ -35,10 +43,12 @@ class Notes:
             self._sent.clear()
 
     def flushed(self) -> None:
-        """All that was written down before is on stable storage."""
+        """All that was written down before is on stable storage; wait until the ledger has that."""
         while self._frames:
             named, self._frames = self._frames[: ledger.MOST_FRAMES], self._frames[ledger.MOST_FRAMES :]
             self._write(ledger.stable_frame(named, *self._stamps))
+        if self._link is not None:
+            self._link.land(self._go_on)
 
     def _write(self, frame: bytes) -> int | None:
         """Return the frame's number; None if there is no room for it: then it is not known after a break."""
@@ -47,5 +57,6 @@ class Notes:
         number = self._file.next_frame()
         if (number + 1) * ledger.FRAME_BYTES > self._link.size_bytes:
             return None
-        self._link.write(memoryview(frame), number * ledger.FRAME_BYTES)
+        self._link.send(memoryview(frame), number * ledger.FRAME_BYTES)
+        self._link.turn(0)
         return number

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hostler.drivers.images.extents import BLOCK_BYTES
-
 #: A piece takes no longer than this on the wire, so that a change of the rate is felt at once.
 PIECE_S = 0.1
 _LEAST_PIECE_BYTES = 64 << 10
@@ -63,11 +61,12 @@ class Pace:
         self._due = max(self._due, now - PIECE_S) + count / self._rate
         return 0
 
-    def pieces(self, length: int) -> Iterator[tuple[int, int]]:
-        """Yield offset and length of the pieces in which *length* bytes are to be taken."""
+    def pieces(self, length: int, most_bytes: int) -> Iterator[tuple[int, int]]:
+        """Yield offset and length of the pieces, of *most_bytes*, in which *length* bytes are to be taken."""
         begin = 0
         while begin < length:
             rate = self._rate
-            most = BLOCK_BYTES if rate is None else max(int(rate * PIECE_S), _LEAST_PIECE_BYTES)
-            yield begin, min(most, length - begin)
-            begin += most
+            most = most_bytes if rate is None else max(int(rate * PIECE_S), _LEAST_PIECE_BYTES)
+            count = min(most, most_bytes, length - begin)
+            yield begin, count
+            begin += count

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hostler import errors
 from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls
+from hostler.drivers.images.flight import BUFFERS, Flight, Parcel
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
@@ -222,13 +223,13 @@ class _Copy:
 
 
 class Carrier:
-    """One thread's share: a buffer, a connection, and the blocks that are not on stable storage yet."""
+    """One thread's share: buffers, a connection, and the blocks that are not on stable storage yet."""
 
     def __init__(self, copy: _Copy) -> None:
         self._copy = copy
-        self._buffer = extents.Buffer()
+        self._buffers = [extents.Buffer() for _ in range(BUFFERS)]
         self._again: deque[int] = deque()
-        self._sending: int | None = None
+        self._flying: set[int] = set()
         self._unflushed: list[int] = []
         self._boot = b""  #: the run of the destination's kernel that holds the unflushed ones
 
@@ -262,23 +263,30 @@ class Carrier:
             self._take_up(boot)
             stamp = file.stamp(self._copy.source_boot)
             self._survey(file, link, kept, stamp, boot)
-            notes = Notes(file, kept, stamp, boot)
+            notes = Notes(file, kept, self._copy.go_on, stamp, boot)
+            flight = self._flight(file, link, notes)
             while (slot := self._next(file)) is not None:
+                self._flying.add(slot)
                 self._copy.go_on()
-                self._sending = slot
-                notes.sent(slot, self._send_block(file, slot, link))
-                self._unflushed.append(slot)
-                self._sending = None
-                self._copy.outage.over()
-                if len(self._unflushed) >= FLUSH_BLOCKS:
-                    self._flush(file, link, notes)
-            self._flush(file, link, notes)
+                self._send_block(file, slot, flight)
+                if len(self._unflushed) + len(self._flying) >= FLUSH_BLOCKS:
+                    self._flush(file, link, notes, flight)
+            self._flush(file, link, notes, flight)
+
+    def _flight(self, file: Outgoing, link: Link, notes: Notes) -> Flight:
+        def landed(parcel: Parcel) -> None:
+            self._copy.outage.over()
+            file.sent(parcel.slot, parcel.hash, parcel.block.data_bytes, parcel.sent_bytes)
+            notes.sent(parcel.slot, parcel.block.data_bytes)
+            self._unflushed.append(parcel.slot)
+            self._flying.remove(parcel.slot)
+
+        return Flight(link, self._buffers, self._copy.pace, self._copy.go_on, landed)
 
     def _take_up(self, boot: bytes) -> None:
         """Send again what the broken connection did not finish, and what the destination lost if it rebooted."""
-        if self._sending is not None:
-            self._again.append(self._sending)
-            self._sending = None
+        self._again.extend(sorted(self._flying))
+        self._flying.clear()
         if not boot or boot != self._boot:
             self._again.extend(self._unflushed)
             self._unflushed.clear()
@@ -300,32 +308,22 @@ class Carrier:
     def _next(self, file: Outgoing) -> int | None:
         return self._again.popleft() if self._again else file.take()
 
-    def _send_block(self, file: Outgoing, slot: int, link: Link) -> int:
-        """See to it that the destination has a block; return how much of it lies in extents, in bytes."""
+    def _send_block(self, file: Outgoing, slot: int, flight: Flight) -> None:
+        """See to it that the destination gets a block."""
         index = file.blocks[slot]
-        begin = index * extents.BLOCK_BYTES
+        buffer = flight.buffer()
         with file.reading():
-            block = extents.read_block(file.fd, index, file.size_bytes, self._buffer)
+            block = extents.read_block(file.fd, index, file.size_bytes, buffer)
         found = extents.block_hash(block.view)
         zeros = (block.gaps if found else [(0, len(block.view))]) if file.stale(slot) else []
         data = block.segments if found else []
         if file.arrived_before(slot, found):
             zeros = data = []
-        for offset, length in zeros:
-            link.zero(length, begin + offset)
-        for offset, length in data:
-            self._write(link, block.view[offset : offset + length], begin + offset)
-        file.sent(slot, found, block.data_bytes, sum(length for _, length in data))
-        return block.data_bytes
+        flight.send(Parcel(slot, block, found), index * extents.BLOCK_BYTES, zeros, data)
 
-    def _write(self, link: Link, view: memoryview, offset: int) -> None:
-        for begin, length in self._copy.pace.pieces(len(view)):
-            self._copy.pace.take(length, self._copy.go_on)
-            link.write(view[begin : begin + length], offset + begin)
-            self._copy.outage.over()
-
-    def _flush(self, file: Outgoing, link: Link, notes: Notes) -> None:
+    def _flush(self, file: Outgoing, link: Link, notes: Notes, flight: Flight) -> None:
         """What this connection wrote, this connection flushes: no promise about others is relied on."""
+        flight.land()
         notes.write()
         link.flush()
         notes.flushed()

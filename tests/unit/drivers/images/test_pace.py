@@ -19,7 +19,7 @@ def test_without_a_limit_nobody_waits() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.take(BLOCK_BYTES, nothing)
-    assert list(pace.pieces(3 * BLOCK_BYTES)) == [(n * BLOCK_BYTES, BLOCK_BYTES) for n in range(3)]
+    assert list(pace.pieces(5 * MIB // 2, MIB)) == [(0, MIB), (MIB, MIB), (2 * MIB, MIB // 2)]
 
 
 def test_many_threads_share_one_rate() -> None:
@@ -82,10 +82,10 @@ def test_a_higher_rate_counts_at_once() -> None:
 
 
 def test_pieces_are_as_long_as_a_tenth_of_a_second() -> None:
-    pieces = list(Pace(10 * MIB).pieces(BLOCK_BYTES))
-    assert pieces[:2] == [(0, MIB), (MIB, MIB)]
+    pieces = list(Pace(5 * MIB).pieces(BLOCK_BYTES, MIB))
+    assert pieces[:2] == [(0, MIB // 2), (MIB // 2, MIB // 2)]
     assert sum(length for _, length in pieces) == BLOCK_BYTES
-    assert list(Pace(1).pieces(100)) == [(0, 100)]
+    assert list(Pace(1).pieces(100, MIB)) == [(0, 100)]
 
 
 def test_a_copy_is_paused_and_goes_on(pair: Pair) -> None:
