@@ -74,6 +74,21 @@ class ImageSender(Protocol):
         to have is sent again.
         """
 
+    def mend(
+        self,
+        address: ReceiverAddress,
+        left: Sequence[ImageDigest],
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
+    ) -> int:
+        """Ask the destination what lies on its disk, and send again what differs; return how many blocks.
+
+        *left* is what :meth:`send` returned. Only hashes of blocks that differ cross the link. A block that
+        differs still is :class:`hostler.errors.ImageMismatch`. A destination whose worker is away for the
+        moment, or of an earlier version, is not waited for: :class:`ImageVerifier` reads its disk in the end.
+        """
+
 
 class ImageVerifier(Protocol):
     """Reads what lies on this host's disks."""

@@ -7,7 +7,8 @@ On disk::
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
-    <run_dir>/<migration>/exports/          links N, N.manifest and N.ledger: what nbdkit offers
+                            N.check         what the source asks about export N, and the worker's answer
+    <run_dir>/<migration>/exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
                                   boot      what changes when this host reboots
                           pid               nbdkit is ready when it is there
 """
@@ -32,7 +33,8 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import ledger, listener, manifest, state, tls
+from hostler.drivers.images import check, ledger, listener, manifest, state, tls
+from hostler.drivers.images.checker import Asked, Checker
 from hostler.objects import Export, ReceiverAddress, Record
 
 LOG = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class NbdReceiver:
         self._nbdkit = nbdkit
         self._encrypt = encrypt
         self._lock = threading.RLock()
+        self._checkers: dict[str, Checker] = {}
 
     # -- the driver's calls -------------------------------------------------------------------------------
 
@@ -87,13 +90,14 @@ class NbdReceiver:
             known = self._recorded(migration)
             state.private_directory(self._home(migration))
             if known and self._same(known, wanted) and self._runs(known):
+                self._check(known)
                 return self._address_of(known)
             self._key(migration)
             self._make_files(wanted)
             ports = [port for port in self._ports if port not in self._promised(migration)]
-            return self._address_of(
-                self._start(wanted, [known.port, *ports] if known and known.port else ports)
-            )
+            started = self._start(wanted, [known.port, *ports] if known and known.port else ports)
+            self._check(started)
+            return self._address_of(started)
 
     def close(self, migration: str) -> None:
         """End it, see its process gone, forget its key. Manifests, log and part files stay."""
@@ -104,6 +108,8 @@ class NbdReceiver:
             if home.is_dir():
                 state.remove(home / "key.psk")
                 state.remove(home / "receiver.json")
+            if checker := self._checkers.pop(migration, None):
+                checker.end()
 
     def forget(self, migration: str) -> None:
         """Close it and remove what it kept of the migration: manifests and log. Part files stay."""
@@ -208,6 +214,9 @@ class NbdReceiver:
     def _ledger(self, migration: str, export: Export) -> Path:
         return self._home(migration) / f"{export.name}.ledger"
 
+    def _questions(self, migration: str, export: Export) -> Path:
+        return self._home(migration) / f"{export.name}.check"
+
     def _link_exports(self, record: Receiving) -> None:
         """Make the directory that nbdkit offers anew: it follows links, and needs no more than they say."""
         directory = self._exports_dir(record.migration)
@@ -217,6 +226,8 @@ class NbdReceiver:
             (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
             (directory / f"{export.name}.ledger").symlink_to(self._ledger(record.migration, export))
+            _make_sparse(self._questions(record.migration, export), check.FILE_BYTES)
+            (directory / f"{export.name}.check").symlink_to(self._questions(record.migration, export))
         (directory / "boot").write_bytes(self._boot)
 
     def _check_files(self, record: Receiving) -> None:
@@ -232,12 +243,32 @@ class NbdReceiver:
 
     def _restore(self, migration: str) -> None:
         record = self._recorded(migration)
-        if record is None or self._runs(record):
+        if record is None:
+            return
+        if self._runs(record):
+            self._check(record)
             return
         if self._encrypt and tls.read_key(self._home(migration) / "key.psk", migration) is None:
             raise self._unavailable(f"the key of migration {migration} is gone")
         self._check_files(record)
-        self._start(record, [record.port] if record.port else self._ports)
+        self._check(self._start(record, [record.port] if record.port else self._ports))
+
+    def _check(self, record: Receiving) -> None:
+        """Answer what the source asks about this host's disk."""
+        known = self._checkers.pop(record.migration, None)
+        if known is not None:
+            known.end()
+        asked = [
+            Asked(
+                self._questions(record.migration, export),
+                self._manifest(record.migration, export),
+                self._local(export.part),
+                export,
+            )
+            for export in record.exports
+        ]
+        recorded = self._home(record.migration) / "receiver.json"
+        self._checkers[record.migration] = Checker(record.migration, asked, recorded.exists)
 
     def _runs(self, record: Receiving) -> bool:
         return record.process is not None and record.process.alive
