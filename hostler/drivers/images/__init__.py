@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Protocol
 
+from hostler.drivers.images.check import Difference
 from hostler.drivers.images.pace import Pace
 from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
 
@@ -100,6 +102,17 @@ class ImageVerifier(Protocol):
         :class:`hostler.errors.ImageMismatch`; a manifest that is damaged, or not the one of *expected*, is
         :class:`hostler.errors.InvalidDiskInfo`.
         """
+
+    def compare(
+        self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint
+    ) -> Iterator[Difference]:
+        """Yield each block of the disk at ``export.part`` that is not what left, read from the disk.
+
+        Nothing is changed. Errors are those of :meth:`verify`, but for the blocks.
+        """
+
+    def written_at(self, export: Export) -> datetime | None:
+        """Return when the file at ``export.part`` was last written to, as UTC; None of a device."""
 
     def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:
         """Return the digest of a file as :meth:`ImageSender.send` does, reading only allocated extents."""

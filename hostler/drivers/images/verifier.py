@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hostler import errors
@@ -22,12 +23,7 @@ class DiskVerifier:
 
     def verify(self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint) -> None:
         """Cut a part file to its size, read it from the disk, compare it with what left; fsync it."""
-        path = state.migration_directory(self._state_dir, migration) / f"{export.name}.manifest"
-        left = manifest.load(path, migration)
-        if (left.digest, left.size_bytes) != (expected.digest, expected.size_bytes):
-            raise errors.InvalidDiskInfo(
-                path=str(path), reason=f"the manifest is not that of {expected.path} as it left"
-            )
+        left = self._manifest(migration, export, expected)
         part = self._local(export.part)
         with _opened(part, os.O_RDWR, block=export.block) as fd:
             _cut(fd, export, left.size_bytes)
@@ -35,6 +31,30 @@ class DiskVerifier:
             for block in differences(fd, left, checkpoint):
                 raise _mismatch(export.part, block)
             os.fsync(fd)
+
+    def compare(
+        self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint
+    ) -> Iterator[Difference]:
+        """Yield each block of a disk that is not what left; nothing is cut or written."""
+        left = self._manifest(migration, export, expected)
+        with reading_part(self._local(export.part), export, left.size_bytes) as fd:
+            yield from differences(fd, left, checkpoint)
+
+    def written_at(self, export: Export) -> datetime | None:
+        """Return when a part file was last written to, as UTC; None of a device, which does not know."""
+        if export.block:
+            return None
+        with _opened(self._local(export.part), os.O_RDONLY) as fd:
+            return datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC)
+
+    def _manifest(self, migration: str, export: Export, expected: ImageDigest) -> manifest.Manifest:
+        path = state.migration_directory(self._state_dir, migration) / f"{export.name}.manifest"
+        left = manifest.load(path, migration)
+        if (left.digest, left.size_bytes) != (expected.digest, expected.size_bytes):
+            raise errors.InvalidDiskInfo(
+                path=str(path), reason=f"the manifest is not that of {expected.path} as it left"
+            )
+        return left
 
     def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:
         """Return the digest of a file, reading only allocated extents."""
