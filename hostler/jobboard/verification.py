@@ -17,7 +17,7 @@ from taskflow import states
 
 from hostler import flows
 from hostler.drivers.images.extents import BLOCK_BYTES
-from hostler.errors import InstanceInvalidState, MigrationError, ServerUnreachable
+from hostler.errors import InstanceInvalidState, MigrationError, Refused, ServerUnreachable
 from hostler.jobboard import lock
 from hostler.jobboard.board import Board
 from hostler.jobboard.details import StoredFlow, load_flow
@@ -64,6 +64,8 @@ def ask(database: Database, board: Board, name: str, *, timeout_s: float) -> lis
     if answer.get("dead"):
         hint = f"on {host}: systemctl start hostler-worker"
         raise ServerUnreachable(f"{host} has the disks, and no worker is alive there", hint=hint)
+    if answer.get("refused"):
+        raise Refused(str(answer["error"]), hint=f"hostler migration show {row.uuid}")
     raise MigrationError(f"{host}: {answer.get('error') or 'its worker is of another version'}")
 
 

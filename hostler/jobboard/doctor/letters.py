@@ -22,7 +22,7 @@ from typing import Any
 
 from kazoo.exceptions import KazooException, NoNodeError
 
-from hostler.errors import HostlerError, Interrupted
+from hostler.errors import HostlerError, Interrupted, Refused
 from hostler.jobboard import lock, verification
 from hostler.jobboard.board import Board
 from hostler.jobboard.doctor import at_host, look, recorded
@@ -104,6 +104,8 @@ class Surgery:
     def _packed(self, question: Answer) -> bytes:
         try:
             answer = self._said(question)
+        except Refused as error:
+            answer = {"error": str(error), "refused": True}
         except (HostlerError, Interrupted) as error:
             answer = {"error": str(error)}
         except Exception as error:
