@@ -8,9 +8,11 @@ On disk::
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
                             N.check         what the source asks about export N, and the worker's answer
-    <run_dir>/<migration>/exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
+    <run_dir>/<migration>/key.psk           the key, for nbdkit's user
+                          exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
                                   boot      what changes when this host reboots
-                          pid               nbdkit is ready when it is there
+                          ready/pid         nbdkit is ready when it is there
+                          yard/             where its room is furnished
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -33,18 +34,16 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import check, ledger, listener, manifest, state, tls
+from hostler.drivers.images import check, confined, ledger, listener, manifest, state, tls
 from hostler.drivers.images.checker import Asked, Checker
+from hostler.drivers.images.launching import launch
 from hostler.objects import Export, ReceiverAddress, Record
 
 LOG = logging.getLogger(__name__)
 
 START_PATIENCE_S = 10.0
-#: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
-#: to be ended with the *thread* that is its parent, whatever its options say: so it waits until that is gone.
-_LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
-#: systemd's protocol for handing a socket over wants the process' own id, which only the shell knows.
-_WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+#: nbdkit's user for the first of the ports, the next one's for the second: numbers that systemd leaves unused.
+FIRST_UID = 60706
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class NbdReceiver:
         nbdkit: str = "nbdkit",
         *,
         encrypt: bool = True,
+        confine: bool = True,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
@@ -78,6 +78,7 @@ class NbdReceiver:
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
         self._encrypt = encrypt
+        self._confine = confine
         self._lock = threading.RLock()
         self._checkers: dict[str, Checker] = {}
 
@@ -282,8 +283,10 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
-        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
-            stray.end()
+        exports = self._exports_dir(migration)
+        for directory in (exports, confined.inside(exports)):
+            for stray in process.running_with(f"dir={directory}"):
+                stray.end()
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)
@@ -292,7 +295,7 @@ class NbdReceiver:
         with sock:
             record = replace(record, port=sock.getsockname()[1], process=None)
             self._record(record)
-            launched = self._launch(record.migration, sock.fileno())
+            launched = self._launch(record, sock.fileno())
         record = replace(record, process=self._await_ready(record.migration, launched))
         self._record(record)
         return record
@@ -308,33 +311,47 @@ class NbdReceiver:
                     break
         raise self._unavailable(problem)
 
-    def _launch(self, migration: str, listening: int) -> process.Process | None:
-        home, run_home = self._home(migration), self._run_home(migration)
+    def _launch(self, record: Receiving, listening: int) -> process.Process | None:
+        confine = self._confines(record.migration)
+        inside = confined.inside if confine else _as_it_is
+        home, run_home = self._home(record.migration), self._run_home(record.migration)
+        ready, settings, key = (
+            state.private_directory(run_home / "ready"),
+            tls.child_settings(run_home),
+            home / "key.psk",
+        )
         # A connection has one request on its way; each further thread would only hold a buffer of its own.
-        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=1"]
-        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"] if self._encrypt else ["--tls=off"]
-        command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
-        log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            left = subprocess.run(
-                ["/bin/sh", "-c", _LEAVE, "sh", _WAIT, *command],
-                stdin=listening,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=tls.child_environment(self._run_dir),
-                close_fds=True,
-                start_new_session=True,
-                cwd="/",
-                check=True,
-            )
-        finally:
-            os.close(log)
-        return process.Process.of(int(left.stdout))
+        argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]
+        argv += ["--tls=require", f"--tls-psk={inside(key)}"] if self._encrypt else ["--tls=off"]
+        argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=default"]
+        if confine:
+            files = {path: path for path in (ready, settings, *self._exports_dir(record.migration).iterdir())}
+            if self._encrypt:
+                files[key] = run_home / "key.psk"
+                tls.write_key(files[key], record.migration, self._key(record.migration))
+            yard = state.private_directory(run_home / "yard")
+            argv = confined.command(argv, files, yard, FIRST_UID + max(record.port - self._ports.start, 0))
+        return launch(argv, listening, home / "receiver.log", tls.child_environment(inside(settings)))
+
+    def _confines(self, migration: str) -> bool:
+        """Whether nbdkit gets a room of its own; a worker that is root does not run it without, unless told so."""
+        if not self._confine:
+            LOG.warning("the receiver of migration %s is not confined: [images] confine is false", migration)
+            return False
+        reason = confined.obstacle()
+        if reason is None:
+            return True
+        if os.geteuid() == 0:
+            raise self._unavailable(f"nbdkit cannot be confined: {reason}; see [images] confine")
+        LOG.warning(
+            "the receiver of migration %s is not confined, and runs as this user: %s", migration, reason
+        )
+        return False
 
     def _await_ready(self, migration: str, launched: process.Process | None) -> process.Process:
         deadline = time.monotonic() + START_PATIENCE_S
         while launched and launched.alive and time.monotonic() < deadline:
-            if (self._run_home(migration) / "pid").exists():
+            if (self._run_home(migration) / "ready/pid").exists():
                 return launched
             time.sleep(0.005)
         self._end(migration)
@@ -363,3 +380,7 @@ def _make_sparse(path: Path, size: int) -> None:
             os.ftruncate(fd, size)
     finally:
         os.close(fd)
+
+
+def _as_it_is(path: Path) -> Path:
+    return path
