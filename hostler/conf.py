@@ -182,6 +182,12 @@ images_opts: list[cfg.Opt] = [
         help="Whether images travel encrypted, and both ends prove who they are. Where both hosts say false they do"
         " not: whoever is on the wire can read and change them. The log says so of each copy.",
     ),
+    cfg.BoolOpt(
+        "confine",
+        default=True,
+        help="Whether what takes the images runs as a user of its own, without a network, with its files and no others."
+        " A worker that is root takes none where this is true and the machine allows no namespaces.",
+    ),
 ]
 
 files_opts: list[cfg.Opt] = [

@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 
 from hostler import conf as settings
 from hostler.errors import ServerUnreachable
-from hostler.jobboard import recovery, refusals, resized, resizing, verbs
+from hostler.jobboard import recovery, refusals, resized, resizing, verbs, verification
 from hostler.jobboard.board import Board
 from hostler.jobboard.news import News
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.resizing import Wanted
+from hostler.jobboard.verification import Disk
 from hostler.jobboard.zookeeper import connect, disconnect
 from hostler.records import fence, groups, hosts, instances
 from hostler.records.database import Database
@@ -268,6 +269,12 @@ class Client:
                 reason=reason,
                 drop_writes=drop_writes,
             )
+        )
+
+    def verify(self, migration: str, *, timeout_s: float) -> list[Disk]:
+        """See :func:`hostler.jobboard.verification.ask`."""
+        return self._zookeeper(
+            lambda: verification.ask(self.database, self.board, migration, timeout_s=timeout_s)
         )
 
     # -- underneath ---------------------------------------------------------------------------------------

@@ -105,9 +105,23 @@ class CopyImages(HostTask):
             writer.note(progress)
 
         digests = leg.drivers.sender.send(address, note, leg.checkpoint, leg.timeouts.copy_s, allowance.pace)
+        self._mend(leg, address, digests, allowance)
         writer.write(over=True)
         refuse_active(leg)
         return [digest.to_dict() for digest in digests]
+
+    @staticmethod
+    def _mend(leg: Leg, address: ReceiverAddress, left: list[ImageDigest], allowance: Allowance) -> None:
+        """Let the destination read its disk, and send what differs again, while its receiver is there."""
+
+        def go_on() -> None:
+            leg.checkpoint()
+            allowance.look()
+
+        mended = leg.drivers.sender.mend(address, left, go_on, leg.timeouts.copy_s, allowance.pace)
+        if mended:
+            with leg.records.transaction() as session:
+                leg.records.note(session, "mended", f"{mended} blocks had arrived damaged: sent again")
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """Forget how far the copy was."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Protocol
 
+from hostler.drivers.images.check import Difference
 from hostler.drivers.images.pace import Pace
 from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
 
@@ -74,6 +76,21 @@ class ImageSender(Protocol):
         to have is sent again.
         """
 
+    def mend(
+        self,
+        address: ReceiverAddress,
+        left: Sequence[ImageDigest],
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
+    ) -> int:
+        """Ask the destination what lies on its disk, and send again what differs; return how many blocks.
+
+        *left* is what :meth:`send` returned. Only hashes of blocks that differ cross the link. A block that
+        differs still is :class:`hostler.errors.ImageMismatch`. A destination whose worker is away for the
+        moment, or of an earlier version, is not waited for: :class:`ImageVerifier` reads its disk in the end.
+        """
+
 
 class ImageVerifier(Protocol):
     """Reads what lies on this host's disks."""
@@ -85,6 +102,17 @@ class ImageVerifier(Protocol):
         :class:`hostler.errors.ImageMismatch`; a manifest that is damaged, or not the one of *expected*, is
         :class:`hostler.errors.InvalidDiskInfo`.
         """
+
+    def compare(
+        self, migration: str, export: Export, expected: ImageDigest, checkpoint: Checkpoint
+    ) -> Iterator[Difference]:
+        """Yield each block of the disk at ``export.part`` that is not what left, read from the disk.
+
+        Nothing is changed. Errors are those of :meth:`verify`, but for the blocks.
+        """
+
+    def written_at(self, export: Export) -> datetime | None:
+        """Return when the file at ``export.part`` was last written to, as UTC; None of a device."""
 
     def digest(self, path: str, checkpoint: Checkpoint) -> ImageDigest:
         """Return the digest of a file as :meth:`ImageSender.send` does, reading only allocated extents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -133,11 +134,17 @@ def zeros_hash(length: int) -> bytes:
     return found
 
 
-def hashed_blocks(fd: int, size: int, checkpoint: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
-    """Yield index and hash of each block that is not all zeros, ascending; reads allocated extents only."""
+def hashed_blocks(
+    fd: int, size: int, checkpoint: Callable[[], None], first: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Yield index and hash of each block that is not all zeros, ascending; reads allocated extents only.
+
+    Of blocks before *first* and from *stop* on nothing is read.
+    """
     buffer = Buffer(min(BLOCK_BYTES, size))
     indexes, _ = data_blocks(fd, size)
-    for index in indexes:
+    end = len(indexes) if stop is None else bisect_left(indexes, stop)
+    for index in indexes[bisect_left(indexes, first) : end]:
         checkpoint()
         found = block_hash(read_block(fd, index, size, buffer).view)
         if found is not None:

@@ -11,7 +11,8 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 
 from hostler.drivers import devices
 from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state
-from hostler.drivers.images.link import WORDS, Broken, Outage
+from hostler.drivers.images.link import WORDS, Broken, NoSuchExport, Outage
+from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
 from hostler.drivers.images.receiver import NbdReceiver, Receiving
@@ -123,6 +125,37 @@ class FakeSender:
             for file in files:
                 file.close()
 
+    def mend(
+        self,
+        address: ReceiverAddress,
+        left: Sequence[ImageDigest],
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
+    ) -> int:
+        """See that the destination's disk holds what *left*; return how many blocks were sent again."""
+        mender = Mender(partial(self._linked, address), checkpoint, Outage(timeout_s), pace or Pace())
+        mended = 0
+        for export, digest in zip(address.exports, left, strict=True):
+            local = dataclasses.replace(export, source=str(under(self._root, export.source)))
+            with closing(Outgoing(local)) as file:
+                mended += mender.mend(file, digest)
+        return mended
+
+    @contextmanager
+    def _linked(self, address: ReceiverAddress, name: str, file: Outgoing) -> Iterator[_FakeLink]:
+        exports = self.connect(address)
+        try:
+            fd = os.open(exports / name, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NoSuchExport(f"no export {name}") from error
+        try:
+            yield _FakeLink(fd)
+        except OSError as error:
+            raise file.failed(WORDS.get(error.errno or 0, str(error))) from error
+        finally:
+            os.close(fd)
+
     def connect(self, address: ReceiverAddress) -> Path:
         """Return the directory with the receiver's exports, or raise :class:`Broken`."""
         plugged = _read(_plug(self._network, address.host, address.port))
@@ -133,6 +166,25 @@ class FakeSender:
         if (plugged["username"], plugged["key"]) != (address.username, address.key):
             raise Broken("TLS handshake failed")
         return Path(plugged["exports"])
+
+
+@dataclass(frozen=True)
+class _FakeLink:
+    """An export that is a file of this machine."""
+
+    fd: int
+
+    def read(self, length: int, offset: int) -> bytes:
+        return os.pread(self.fd, length, offset)
+
+    def write(self, view: memoryview, offset: int) -> None:
+        _write_fully(self.fd, bytes(view), offset)
+
+    def zero(self, length: int, offset: int) -> None:
+        _write_fully(self.fd, bytes(length), offset)
+
+    def flush(self) -> None:
+        os.fsync(self.fd)
 
 
 class _FakeCopy:

@@ -95,17 +95,36 @@ def _seal(frame: bytes) -> bytes:
 
 
 def arrived(export: Export, boot: bytes) -> Iterator[Arrived]:
-    """Yield each block that the destination, in its run *boot*, holds; the latest word about a block comes last."""
+    """Yield each block that the destination, in its run *boot*, holds; the latest word about a block comes last.
+
+    It is read once. Frames of an earlier run wait until those that name them have been seen: these lie before the
+    first frame of this run.
+    """
     stable = bytearray(export.size_bytes // FRAME_BYTES)
-    for _, kind, _, _, entries in _frames(export):
-        if kind == _STABLE:
-            for (number,) in _NUMBER.iter_unpack(entries):
-                if number < len(stable):
-                    stable[number] = 1
+    waiting: list[tuple[int, bytes, bytes]] = []
     for number, kind, source, written, entries in _frames(export):
-        if kind == _BLOCKS and (written == boot or stable[number]):
-            for index, data_bytes, found in _ARRIVED.iter_unpack(entries):
-                yield Arrived(index, data_bytes, found, source)
+        if kind == _STABLE:
+            for (named,) in _NUMBER.iter_unpack(entries):
+                if named < len(stable):
+                    stable[named] = 1
+        elif written == boot:
+            yield from _settled(waiting, stable)
+            waiting.clear()
+            yield from _blocks(entries, source)
+        else:
+            waiting.append((number, source, entries))
+    yield from _settled(waiting, stable)
+
+
+def _settled(frames: list[tuple[int, bytes, bytes]], stable: bytearray) -> Iterator[Arrived]:
+    for number, source, entries in frames:
+        if stable[number]:
+            yield from _blocks(entries, source)
+
+
+def _blocks(entries: bytes, source: bytes) -> Iterator[Arrived]:
+    for index, data_bytes, found in _ARRIVED.iter_unpack(entries):
+        yield Arrived(index, data_bytes, found, source)
 
 
 def free_frame(export: Export) -> int:

@@ -31,7 +31,7 @@ def from_conf(conf: cfg.ConfigOpts) -> Images:
     ports = (conf.images.port_first, conf.images.port_last)
     encrypt = conf.images.encrypt
     return Images(
-        NbdReceiver(state, run, address, ports, encrypt=encrypt),
+        NbdReceiver(state, run, address, ports, encrypt=encrypt, confine=conf.images.confine),
         NbdSender(run, conf.images.connections, encrypt=encrypt),
         DiskVerifier(state),
     )

@@ -7,9 +7,12 @@ On disk::
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
-    <run_dir>/<migration>/exports/          links N, N.manifest and N.ledger: what nbdkit offers
+                            N.check         what the source asks about export N, and the worker's answer
+    <run_dir>/<migration>/key.psk           the key, for nbdkit's user
+                          exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
                                   boot      what changes when this host reboots
-                          pid               nbdkit is ready when it is there
+                          ready/pid         nbdkit is ready when it is there
+                          yard/             where its room is furnished
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -32,17 +34,16 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import ledger, listener, manifest, state, tls
+from hostler.drivers.images import check, confined, ledger, listener, manifest, state, tls
+from hostler.drivers.images.checker import Asked, Checker
+from hostler.drivers.images.launching import launch
 from hostler.objects import Export, ReceiverAddress, Record
 
 LOG = logging.getLogger(__name__)
 
 START_PATIENCE_S = 10.0
-#: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
-#: to be ended with the *thread* that is its parent, whatever its options say: so it waits until that is gone.
-_LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
-#: systemd's protocol for handing a socket over wants the process' own id, which only the shell knows.
-_WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+#: nbdkit's user for the first of the ports, the next one's for the second: numbers that systemd leaves unused.
+FIRST_UID = 60706
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class NbdReceiver:
         nbdkit: str = "nbdkit",
         *,
         encrypt: bool = True,
+        confine: bool = True,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
@@ -76,7 +78,9 @@ class NbdReceiver:
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
         self._encrypt = encrypt
+        self._confine = confine
         self._lock = threading.RLock()
+        self._checkers: dict[str, Checker] = {}
 
     # -- the driver's calls -------------------------------------------------------------------------------
 
@@ -87,13 +91,14 @@ class NbdReceiver:
             known = self._recorded(migration)
             state.private_directory(self._home(migration))
             if known and self._same(known, wanted) and self._runs(known):
+                self._check(known)
                 return self._address_of(known)
             self._key(migration)
             self._make_files(wanted)
             ports = [port for port in self._ports if port not in self._promised(migration)]
-            return self._address_of(
-                self._start(wanted, [known.port, *ports] if known and known.port else ports)
-            )
+            started = self._start(wanted, [known.port, *ports] if known and known.port else ports)
+            self._check(started)
+            return self._address_of(started)
 
     def close(self, migration: str) -> None:
         """End it, see its process gone, forget its key. Manifests, log and part files stay."""
@@ -104,6 +109,8 @@ class NbdReceiver:
             if home.is_dir():
                 state.remove(home / "key.psk")
                 state.remove(home / "receiver.json")
+            if checker := self._checkers.pop(migration, None):
+                checker.end()
 
     def forget(self, migration: str) -> None:
         """Close it and remove what it kept of the migration: manifests and log. Part files stay."""
@@ -208,6 +215,9 @@ class NbdReceiver:
     def _ledger(self, migration: str, export: Export) -> Path:
         return self._home(migration) / f"{export.name}.ledger"
 
+    def _questions(self, migration: str, export: Export) -> Path:
+        return self._home(migration) / f"{export.name}.check"
+
     def _link_exports(self, record: Receiving) -> None:
         """Make the directory that nbdkit offers anew: it follows links, and needs no more than they say."""
         directory = self._exports_dir(record.migration)
@@ -217,6 +227,8 @@ class NbdReceiver:
             (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
             (directory / f"{export.name}.ledger").symlink_to(self._ledger(record.migration, export))
+            _make_sparse(self._questions(record.migration, export), check.FILE_BYTES)
+            (directory / f"{export.name}.check").symlink_to(self._questions(record.migration, export))
         (directory / "boot").write_bytes(self._boot)
 
     def _check_files(self, record: Receiving) -> None:
@@ -232,12 +244,32 @@ class NbdReceiver:
 
     def _restore(self, migration: str) -> None:
         record = self._recorded(migration)
-        if record is None or self._runs(record):
+        if record is None:
+            return
+        if self._runs(record):
+            self._check(record)
             return
         if self._encrypt and tls.read_key(self._home(migration) / "key.psk", migration) is None:
             raise self._unavailable(f"the key of migration {migration} is gone")
         self._check_files(record)
-        self._start(record, [record.port] if record.port else self._ports)
+        self._check(self._start(record, [record.port] if record.port else self._ports))
+
+    def _check(self, record: Receiving) -> None:
+        """Answer what the source asks about this host's disk."""
+        known = self._checkers.pop(record.migration, None)
+        if known is not None:
+            known.end()
+        asked = [
+            Asked(
+                self._questions(record.migration, export),
+                self._manifest(record.migration, export),
+                self._local(export.part),
+                export,
+            )
+            for export in record.exports
+        ]
+        recorded = self._home(record.migration) / "receiver.json"
+        self._checkers[record.migration] = Checker(record.migration, asked, recorded.exists)
 
     def _runs(self, record: Receiving) -> bool:
         return record.process is not None and record.process.alive
@@ -251,8 +283,10 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
-        for stray in process.running_with(f"dir={self._exports_dir(migration)}"):
-            stray.end()
+        exports = self._exports_dir(migration)
+        for directory in (exports, confined.inside(exports)):
+            for stray in process.running_with(f"dir={directory}"):
+                stray.end()
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)
@@ -261,7 +295,7 @@ class NbdReceiver:
         with sock:
             record = replace(record, port=sock.getsockname()[1], process=None)
             self._record(record)
-            launched = self._launch(record.migration, sock.fileno())
+            launched = self._launch(record, sock.fileno())
         record = replace(record, process=self._await_ready(record.migration, launched))
         self._record(record)
         return record
@@ -277,33 +311,47 @@ class NbdReceiver:
                     break
         raise self._unavailable(problem)
 
-    def _launch(self, migration: str, listening: int) -> process.Process | None:
-        home, run_home = self._home(migration), self._run_home(migration)
+    def _launch(self, record: Receiving, listening: int) -> process.Process | None:
+        confine = self._confines(record.migration)
+        inside = confined.inside if confine else _as_it_is
+        home, run_home = self._home(record.migration), self._run_home(record.migration)
+        ready, settings, key = (
+            state.private_directory(run_home / "ready"),
+            tls.child_settings(run_home),
+            home / "key.psk",
+        )
         # A connection has one request on its way; each further thread would only hold a buffer of its own.
-        command = [self._nbdkit, "--foreground", f"--pidfile={run_home / 'pid'}", "--threads=1"]
-        command += ["--tls=require", f"--tls-psk={home / 'key.psk'}"] if self._encrypt else ["--tls=off"]
-        command += ["file", f"dir={self._exports_dir(migration)}", "cache=default"]
-        log = os.open(home / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            left = subprocess.run(
-                ["/bin/sh", "-c", _LEAVE, "sh", _WAIT, *command],
-                stdin=listening,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=tls.child_environment(self._run_dir),
-                close_fds=True,
-                start_new_session=True,
-                cwd="/",
-                check=True,
-            )
-        finally:
-            os.close(log)
-        return process.Process.of(int(left.stdout))
+        argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]
+        argv += ["--tls=require", f"--tls-psk={inside(key)}"] if self._encrypt else ["--tls=off"]
+        argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=default"]
+        if confine:
+            files = {path: path for path in (ready, settings, *self._exports_dir(record.migration).iterdir())}
+            if self._encrypt:
+                files[key] = run_home / "key.psk"
+                tls.write_key(files[key], record.migration, self._key(record.migration))
+            yard = state.private_directory(run_home / "yard")
+            argv = confined.command(argv, files, yard, FIRST_UID + max(record.port - self._ports.start, 0))
+        return launch(argv, listening, home / "receiver.log", tls.child_environment(inside(settings)))
+
+    def _confines(self, migration: str) -> bool:
+        """Whether nbdkit gets a room of its own; a worker that is root does not run it without, unless told so."""
+        if not self._confine:
+            LOG.warning("the receiver of migration %s is not confined: [images] confine is false", migration)
+            return False
+        reason = confined.obstacle()
+        if reason is None:
+            return True
+        if os.geteuid() == 0:
+            raise self._unavailable(f"nbdkit cannot be confined: {reason}; see [images] confine")
+        LOG.warning(
+            "the receiver of migration %s is not confined, and runs as this user: %s", migration, reason
+        )
+        return False
 
     def _await_ready(self, migration: str, launched: process.Process | None) -> process.Process:
         deadline = time.monotonic() + START_PATIENCE_S
         while launched and launched.alive and time.monotonic() < deadline:
-            if (self._run_home(migration) / "pid").exists():
+            if (self._run_home(migration) / "ready/pid").exists():
                 return launched
             time.sleep(0.005)
         self._end(migration)
@@ -332,3 +380,7 @@ def _make_sparse(path: Path, size: int) -> None:
             os.ftruncate(fd, size)
     finally:
         os.close(fd)
+
+
+def _as_it_is(path: Path) -> Path:
+    return path

@@ -6,14 +6,16 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from hostler import errors
 from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls
 from hostler.drivers.images.flight import BUFFERS, Flight, Parcel
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
+from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
@@ -64,6 +66,25 @@ class NbdSender:
             for file in files:
                 file.close()
 
+    def mend(
+        self,
+        address: ReceiverAddress,
+        left: Sequence[ImageDigest],
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
+    ) -> int:
+        """See that the destination's disk holds what *left*; return how many blocks were sent again."""
+        mended = 0
+        with self._key_file(address) as key_file:
+            mender = Mender(
+                partial(_connected, address, key_file), checkpoint, Outage(timeout_s), pace or Pace()
+            )
+            for export, digest in zip(address.exports, left, strict=True):
+                with closing(Outgoing(export)) as file:
+                    mended += mender.mend(file, digest)
+        return mended
+
     @contextmanager
     def _key_file(self, address: ReceiverAddress) -> Iterator[Path | None]:
         """Hold the copy's key in a file; without one the copy is refused, unless the settings allow it."""
@@ -78,6 +99,17 @@ class NbdSender:
             "the images of migration %s leave unencrypted: [images] encrypt is false", address.username
         )
         yield None
+
+
+@contextmanager
+def _connected(address: ReceiverAddress, key_file: Path | None, name: str, file: Outgoing) -> Iterator[Link]:
+    """Hold a connection to an export for the thread that is here."""
+    link = Link(address, name, key_file, file.path)
+    try:
+        link.connect()
+        yield link
+    finally:
+        link.close()
 
 
 class _Stopped(Exception):

@@ -35,13 +35,17 @@ def prepare_environment(run_dir: Path | str) -> str:
     return given
 
 
-def child_environment(run_dir: Path) -> dict[str, str]:
-    """Return a small environment for nbdkit, with the same preference and nothing of the worker's."""
-    path = os.environ.get(_VARIABLE)
-    if path is None:
-        path = str(run_dir / "gnutls.priorities")
-        state.write_private(Path(path), _PRIORITIES)
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", _VARIABLE: path}
+def child_settings(home: Path) -> Path:
+    """Write the preference that holds in this process down for a child; return the file."""
+    given = os.environ.get(_VARIABLE)
+    path = home / "gnutls.priorities"
+    state.write_private(path, Path(given).read_text(encoding="utf-8") if given else _PRIORITIES)
+    return path
+
+
+def child_environment(settings: Path) -> dict[str, str]:
+    """Return a small environment for nbdkit, with those *settings* and nothing of the worker's."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", _VARIABLE: str(settings)}
 
 
 def new_key() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostler.drivers.files.marked import Marked
 from hostler.drivers.hypervisor import Hypervisor
+from hostler.drivers.images.confined import ROOM
 from hostler.drivers.processes import Process
 from hostler.errors import InstanceNotFound
 from hostler.objects import Domain, PowerState, Record
@@ -106,7 +107,7 @@ def _state(base: Path) -> Iterator[StateFile]:
 
 def _running(state_dir: Path) -> Iterator[Stray]:
     """Give every process that was started to take images with a key under *state_dir*."""
-    key = re.compile(rf"--tls-psk={re.escape(str(state_dir))}/({_UUID})/key\.psk")
+    key = re.compile(rf"--tls-psk=(?:{re.escape(ROOM)})?{re.escape(str(state_dir))}/({_UUID})/key\.psk")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

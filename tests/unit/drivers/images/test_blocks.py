@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hostler import errors
+from hostler.drivers.images import confined
 from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.objects import Export
 from tests.support.stand_ins import stand_ins
@@ -144,3 +145,21 @@ def test_a_device_that_was_written_to_between_two_attempts_arrives_as_it_is_now(
     assert contents(disk.part) == contents(disk.source)
     if pair.kind == "nbd":
         assert pair.progress[-1].sent_bytes <= BLOCK_BYTES
+
+
+def test_a_confined_receiver_has_a_node_of_its_own_and_no_other_device(
+    nbd_pair: Pair, tmp_path: Path
+) -> None:
+    with attached(make_file(tmp_path / "image", SIZE)) as device:
+        before = device.stat()
+        nbd_pair.open(Export("0", "/dev/null", str(device), SIZE, exact=True, block=True))
+        pid = nbd_pair.nbdkit().pid
+        uid = Path(f"/proc/{pid}").stat().st_uid
+        own = confined.inside(nbd_pair.base / "run" / nbd_pair.migration / "exports" / "0")
+        enter = ["nsenter", f"--target={pid}", "--mount", "--", "setpriv", f"--reuid={uid}", f"--regid={uid}"]
+        enter += ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "dd", "count=1", "of=/dev/null"]
+        assert uid != 0
+        assert subprocess.run([*enter, f"if={own}"], check=False, capture_output=True).returncode == 0
+        assert subprocess.run([*enter, f"if={device}"], check=False, capture_output=True).returncode != 0
+        assert (device.stat().st_uid, device.stat().st_mode) == (before.st_uid, before.st_mode)
+        nbd_pair.receiver.close(nbd_pair.migration)

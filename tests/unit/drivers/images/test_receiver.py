@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from hostler import errors
-from hostler.drivers.images import listener, tls
+from hostler.drivers.images import confined, listener, tls
+from hostler.drivers.images.link import Link
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.processes import Process
@@ -48,7 +51,8 @@ def test_the_key_is_on_no_command_line_and_in_no_log(nbd_pair: Pair) -> None:
         p for p in nbd_pair.base.rglob("*") if p.is_file() and not p.is_symlink() and p.stat().st_size < MIB
     ]
     holders = [path for path in holders if address.key.encode() in path.read_bytes()]
-    assert [path.name for path in holders] == ["key.psk"]
+    assert {path.name for path in holders} == {"key.psk"}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in holders)
 
 
 def test_what_is_secret_can_be_read_by_its_owner_only(open_pair: Pair) -> None:
@@ -156,11 +160,8 @@ def test_it_does_not_come_back_at_another_port(open_pair: Pair) -> None:
 
 
 def test_what_nbdkit_complains_about_is_in_the_error(tmp_path: Path) -> None:
-    program = tmp_path / "nbdkit"
-    program.write_text("#!/bin/sh\necho 'nbdkit: error: no such plugin' >&2\nexit 1\n")
-    program.chmod(0o755)
-    receiver = NbdReceiver(tmp_path / "state", tmp_path / "run", LOCALHOST, free_ports(2), str(program))
-    with pytest.raises(errors.ReceiverUnavailable, match="nbdkit: error: no such plugin"):
+    receiver = NbdReceiver(tmp_path / "state", tmp_path / "run", LOCALHOST, free_ports(2), "/bin/ls")
+    with pytest.raises(errors.ReceiverUnavailable, match="unrecognized option '--foreground'"):
         receiver.open("00000000-0000-4000-8000-000000000001", [], LOCALHOST)
 
 
@@ -200,9 +201,11 @@ def test_a_peer_of_another_family_is_refused() -> None:
 def test_what_the_administrator_says_about_ciphers_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GNUTLS_SYSTEM_PRIORITY_FILE", "/etc/ours")
-    assert tls.prepare_environment(tmp_path) == "/etc/ours"
-    assert tls.child_environment(tmp_path)["GNUTLS_SYSTEM_PRIORITY_FILE"] == "/etc/ours"
+    ours = tmp_path / "ours"
+    ours.write_text("[overrides]\n")
+    monkeypatch.setenv("GNUTLS_SYSTEM_PRIORITY_FILE", str(ours))
+    assert tls.prepare_environment(tmp_path) == str(ours)
+    assert tls.child_settings(tmp_path).read_text() == "[overrides]\n"
     monkeypatch.delenv("GNUTLS_SYSTEM_PRIORITY_FILE")
     assert "AES-256-GCM" in Path(tls.prepare_environment(tmp_path)).read_text()
 
@@ -234,3 +237,99 @@ def test_an_encrypted_receiver_takes_nothing_in_plain(nbd_pair: Pair) -> None:
     with pytest.raises(errors.ImageTransferError, match="no connection"):
         sender.send(replace(address, key=""), lambda _: None, lambda: None, 0.5)
     assert Path(address.exports[0].part).stat().st_blocks == 0
+
+
+# -- the room that it has ----------------------------------------------------------------------------------
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_it_is_nobody_who_may_do_anything(open_pair: Pair) -> None:
+    found = status_of(open_pair.nbdkit().pid)
+    assert set(found["Uid"].split()) & {"0", str(os.getuid())} == set()
+    assert found["Groups"] == ""
+    assert {int(found[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")} == {0}
+    assert found["NoNewPrivs"] == "1"
+
+
+def test_it_has_no_network_but_the_socket_that_it_was_handed(open_pair: Pair) -> None:
+    pid = open_pair.nbdkit().pid
+    assert Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    assert len(Path(f"/proc/{pid}/net/dev").read_text().splitlines()) == 3  # two of heading, and lo
+
+
+def test_it_can_connect_to_nothing(open_pair: Pair) -> None:
+    """Not even to what listens on this host's loopback."""
+    program = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))))"
+    with socket.create_server((LOCALHOST, 0)) as server:
+        words = [sys.executable, "-c", program, LOCALHOST, str(server.getsockname()[1])]
+        assert subprocess.run(words, check=False).returncode == 0
+        enter = ["nsenter", f"--target={open_pair.nbdkit().pid}", "--net", "--", *words]
+        assert subprocess.run(enter, check=False).returncode == errno.ENETUNREACH
+
+
+def test_it_can_write_to_its_own_files_only(open_pair: Pair) -> None:
+    """A process in its place, as its user, tries what a conquered receiver would."""
+    pid = open_pair.nbdkit().pid
+    uid = status_of(pid)["Uid"].split()[0]
+    exports = confined.inside(open_pair.base / "run" / open_pair.migration / "exports")
+    secret = open_pair.base / "secret"
+    secret.write_text("of another server")
+    secret.chmod(0o600)
+    (open_pair.base / "dst" / "another.part").mkdir(mode=0o700)
+    tries = {
+        f"echo x >> {exports}/0": True,
+        f"echo x > {exports}/1": False,
+        f"cat {secret}": False,
+        "cat /etc/shadow": False,
+        f"ls {open_pair.base}/dst/another.part": False,
+        f"cat {confined.inside(open_pair.base)}/state/{open_pair.migration}/receiver.json": False,
+        f"ls {open_pair.base}/state": False,
+        "echo x > /tmp/hostler-was-here": False,
+        "echo x > /dev/shm/hostler-was-here": False,
+        "mount --bind /root /mnt": False,
+    }
+    enter = ["nsenter", f"--target={pid}", "--mount", "--", "setpriv", f"--reuid={uid}", f"--regid={uid}"]
+    enter += ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "/bin/sh", "-c"]
+    for words, allowed in tries.items():
+        done = subprocess.run([*enter, words], check=False, capture_output=True)
+        assert (done.returncode == 0) == allowed, (words, done)
+
+
+def test_what_arrives_is_the_receivers_own_and_nobody_elses(open_pair: Pair) -> None:
+    uid = int(status_of(open_pair.nbdkit().pid)["Uid"].split()[0])
+    part = open_pair.base / "dst" / "part-0"
+    assert part.stat().st_uid == uid
+    assert stat.S_IMODE(part.stat().st_mode) == 0o600
+
+
+def test_a_machine_that_cannot_confine_it_runs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(confined, "_UNSHARE", ["/bin/sh", "-c", "echo not permitted >&2; exit 1"])
+    pair = make_pair("nbd", tmp_path)
+    disk = pair.export("0", dense(tmp_path / "src" / "disk", 1))
+    with pytest.raises(
+        errors.ReceiverUnavailable, match=r"cannot be confined: not permitted; see .images. confine"
+    ):
+        pair.open(disk)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)  # nothing that is root's is at stake then
+    with caplog.at_level("WARNING"):
+        pair.open(disk)
+    pair.receiver.close(pair.migration)
+    assert "is not confined, and runs as this user: not permitted" in caplog.text
+
+
+def test_a_write_past_the_end_is_refused(open_pair: Pair) -> None:
+    address = open_pair.open(open_pair.export("0", open_pair.base / "src" / "disk"))
+    size = address.exports[0].size_bytes
+    with tls.key_file(open_pair.base / "run-source", address.username, address.key) as key:
+        link = Link(address, "0", key, "disk")
+        link.connect()
+        with pytest.raises(errors.ImageTransferError):
+            link.write(memoryview(bytes(4096)), size)
+        link.close()
+    assert Path(address.exports[0].part).stat().st_size == size
