@@ -108,6 +108,11 @@ class Link:
         with self._sorted_errors():
             self._handle.pwrite(view, offset)
 
+    def zero(self, length: int, offset: int) -> None:
+        """Make a range read as zeros, as a hole where the file system can."""
+        with self._sorted_errors():
+            self._handle.zero(length, offset)
+
     def send(self, view: memoryview, offset: int, done: Callable[[], None] = _nothing) -> None:
         """Put a write on its way; *view* stays as it is until *done* is called, in :meth:`turn`."""
         with self._sorted_errors():
