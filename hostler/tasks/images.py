@@ -26,6 +26,7 @@ from hostler.records import hosts, moves, rates
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
+from hostler.tasks.receiving import begin_receiving
 from hostler.tasks.shared_storage import moving_units
 
 #: Seconds between two writes of a migration's progress.
@@ -53,10 +54,10 @@ class OpenReceiver(HostTask):
         units = moving_units(leg, inventory)
         journal = self.journal(leg)
         journal.intend("units")
-        leg.drivers.files.make_parts(units, leg.migration.instance, leg.migration.uuid)
+        begun = begin_receiving(leg, units)
         entry = journal.get("units")
         known = entry.data.get("paths") if entry else None
-        paths: list[str] = known or [unit.path for unit in leg.drivers.files.missing(units)]
+        paths: list[str] = known or [unit.path for unit in begun]
         arriving = [unit for unit in units if unit.path in paths]
         exports = list(exports_of(leg, arriving))
         if exports:

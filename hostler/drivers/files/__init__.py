@@ -79,11 +79,9 @@ class InstanceFiles(Protocol):
         """Remove the file of *role*; nothing if there is none."""
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return the units that must be received: all OWN ones, and the SHARED ones that are not here.
+        """Return the units that would have to be received: all OWN ones, and the SHARED ones that are not here.
 
-        Never an IN_PLACE one.
-
-        Ask after :meth:`make_parts`, which holds on to the SHARED ones that are.
+        Never an IN_PLACE one. It only reads.
         """
 
     def aside(self, unit: Unit, migration: str) -> str:
@@ -110,8 +108,21 @@ class InstanceFiles(Protocol):
     def part(self, unit: Unit, instance: str, migration: str) -> str:
         """Return the path under which *unit* arrives."""
 
-    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """Make the marked part directories, and in them the directories of the units; give it all units."""
+    def make_parts(
+        self, units: Sequence[Unit], instance: str, migration: str, *, over: Collection[str] = ()
+    ) -> list[Unit]:
+        """Make the marked part directories, and in them the directories of the units; give it all units.
+
+        Return those that must be received: all OWN ones, and the SHARED ones that are not here. It holds on to the
+        SHARED ones that are; one of the others that another migration receives already, unless that is one of
+        those *over*, is :class:`~hostler.errors.SharedFileArriving`.
+        """
+
+    def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
+        """Return, as sentences, which SHARED *units* that are here have other contents than on the source.
+
+        It only reads.
+        """
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories that carry our mark, with all in them, and see them gone.

@@ -16,10 +16,10 @@ from hostler.drivers.files.marked import Marked, Marks
 from hostler.drivers.files.parts import Parts
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.resizing import Resizing
-from hostler.drivers.files.room import Room, absent, changed, missing
+from hostler.drivers.files.room import Room, absent, changed, missing, other_contents
 from hostler.drivers.files.survey import Survey
 from hostler.drivers.files.uses import Uses
-from hostler.objects import DEST, Disk, DiskChange, Domain, SwapArea, Unit
+from hostler.objects import DEST, Disk, DiskChange, Domain, SwapArea, Unit, UnitKind
 
 
 def _assume_in_use(_: str) -> bool:
@@ -110,7 +110,7 @@ class LocalFiles:
             tokens.remove(self._place.at(directory), migration, role)
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
+        """Return the units that would have to be received."""
         return missing(self._place, units)
 
     def aside(self, unit: Unit, migration: str) -> str:
@@ -154,12 +154,20 @@ class LocalFiles:
             return self._blocks.part(unit, migration)
         return self._parts.path(unit, instance, migration)
 
-    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+    def make_parts(
+        self, units: Sequence[Unit], instance: str, migration: str, *, over: Collection[str] = ()
+    ) -> list[Unit]:
         """Make a part directory beside each final place, also where a SHARED unit is relied on."""
-        self._parts.make(_files(units), instance, migration)
+        absent = self._parts.make(_files(units), instance, migration, over)
         with as_destination(self._place):
             for unit in _blocks(units):
                 self._blocks.make(unit, instance, migration)
+        return [unit for unit in units if unit.kind is UnitKind.OWN or unit in absent]
+
+    def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
+        """Return which SHARED units are not those of the source."""
+        with as_destination(self._place):
+            return other_contents(self._place, units, digest)
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories, and the parents that were made for them if they are empty."""

@@ -149,6 +149,12 @@ def changed(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -
     return found
 
 
+def other_contents(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -> list[str]:
+    """Return, as sentences, which SHARED *units* that are here have other contents than on the source."""
+    here = [unit for unit in units if unit.kind is UnitKind.SHARED and disk.look(place.at(unit.path))]
+    return [problem for unit in here for problem in _other_contents(unit, digest, "on the source")]
+
+
 def _other_contents(unit: Unit, digest: Callable[[str], str], than: str) -> list[str]:
     """Return, as a sentence, that the SHARED *unit*'s file here has other contents."""
     try:
