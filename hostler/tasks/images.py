@@ -28,6 +28,7 @@ from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
 from hostler.tasks.receiving import begin_receiving
 from hostler.tasks.shared_storage import moving_units
+from hostler.tasks.space import release_space, reserve_space
 
 #: Seconds between two writes of a migration's progress.
 PROGRESS_INTERVAL_S = 2.0
@@ -59,6 +60,7 @@ class OpenReceiver(HostTask):
         known = entry.data.get("paths") if entry else None
         paths: list[str] = known or [unit.path for unit in begun]
         arriving = [unit for unit in units if unit.path in paths]
+        reserve_space(leg, arriving)
         exports = list(exports_of(leg, arriving))
         if exports:
             address = leg.drivers.receiver.open(leg.migration.uuid, exports, _peer(leg))
@@ -221,8 +223,9 @@ class Allowance:
 
 
 def close_receiver(leg: Leg) -> None:
-    """End the receiver, see it gone, and forget its key here and in the records."""
+    """End the receiver, see it gone, and forget its key here and in the records, and what it was promised."""
     leg.drivers.receiver.close(leg.migration.uuid)
+    release_space(leg)
     with leg.records.transaction() as session:
         forget_receiver(session, leg.migration.uuid)
 

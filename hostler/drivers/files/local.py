@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from hostler.drivers import devices
-from hostler.drivers.files import Digest, disk, tokens
+from hostler.drivers.files import Digest, disk, shared, space, tokens
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.blocks import Blocks
 from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.lvm import Lvm
 from hostler.drivers.files.marked import Marked, Marks
-from hostler.drivers.files.parts import Parts
+from hostler.drivers.files.parts import Parts, part_name
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.resizing import Resizing
 from hostler.drivers.files.room import Room, absent, changed, missing, other_contents
@@ -163,6 +164,22 @@ class LocalFiles:
             for unit in _blocks(units):
                 self._blocks.make(unit, instance, migration)
         return [unit for unit in units if unit.kind is UnitKind.OWN or unit in absent]
+
+    @contextmanager
+    def promising(self) -> Iterator[None]:
+        """Hold the host's lock of promises."""
+        with shared.locked(self._place.at(self._place.lock_path).with_name("space.lock")):
+            yield
+
+    def space_problems(self, units: Sequence[Unit], promised: Mapping[str, int]) -> list[str]:
+        """Return which file systems have no room; a volume group has given its own already."""
+        with as_destination(self._place):
+            return space.problems(self._place, _files(units), promised)
+
+    def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:
+        """Return what each part directory will come to hold."""
+        need = space.needed(_files(units))
+        return {f"{parent}/{part_name(instance, migration)}": size for parent, size in need.items()}
 
     def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
         """Return which SHARED units are not those of the source."""
