@@ -115,6 +115,17 @@ def test_one_that_waits_says_so_once_and_goes_on_with_the_base_that_has_come(
     assert base_of(world) == placed
 
 
+def test_one_that_waits_is_cancelled_and_leaves_nothing(world: World, sent: list[str]) -> None:
+    first, second = begun(world)
+    world.client.cancel(second, requested_by="alice", reason="it takes too long")
+    cancelled_one = to_its_end(world, second)
+    assert cancelled_one.outcome == "reverted"
+    assert world.instance(cancelled_one.instance_uuid).host == "kvm1"
+    assert not [path for path in world.hosts["kvm2"].tree() if second in path]
+    assert to_its_end(world, first).outcome == "success"
+    assert sent.count(BASE) == 1
+
+
 def test_one_whose_copy_is_killed_in_the_middle_still_sends_it(world: World, sent: list[str]) -> None:
     first, second = begun(world)
     with failing(step("cold_migration", "CopyImages"), SessionLost("killed"), when="before"):
