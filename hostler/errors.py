@@ -322,6 +322,16 @@ class ServerUnreachable(Passing):
     hint_template = "see that it runs and that this host reaches it, then ask again"
 
 
+class SharedFileArriving(Passing):
+    """A file that belongs to the host, as a backing file does, is received once, and whoever needs it waits for that.
+
+    *migration*: the one that receives it.
+    """
+
+    template = "{path} is being received on {host} for migration {migration}"
+    hint_template = "hostler migration watch {migration}"
+
+
 # -- failed: the migration is undone ----------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier
 from hostler.drivers.notifications.news import News
 from hostler.drivers.ports import Ports
 from hostler.drivers.volumes import Volumes
-from hostler.errors import Interrupted, Park, ServerUnreachable, Unreachable
+from hostler.errors import Interrupted, Park, Passing, Unreachable
 from hostler.objects import DEST, SOURCE, Flavor
 from hostler.records.fence import FencedRecords, Journal
 from hostler.records.models import Migration
@@ -182,7 +182,7 @@ def _guarded(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
                 _wait_until_idle(leg)
             with leg.cancellable() if may_be_cancelled else nullcontext():
                 result = method(self, leg, *args, **kwargs)
-        except ServerUnreachable as error:
+        except Passing as error:
             raise Unreachable(str(error)) from error
         except Interrupted as error:
             LOG.warning("%s: %s was interrupted: %s", leg.migration.name, what, error)

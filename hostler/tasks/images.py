@@ -26,7 +26,9 @@ from hostler.records import hosts, moves, rates
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
+from hostler.tasks.receiving import begin_receiving
 from hostler.tasks.shared_storage import moving_units
+from hostler.tasks.space import release_space, reserve_space
 
 #: Seconds between two writes of a migration's progress.
 PROGRESS_INTERVAL_S = 2.0
@@ -53,11 +55,12 @@ class OpenReceiver(HostTask):
         units = moving_units(leg, inventory)
         journal = self.journal(leg)
         journal.intend("units")
-        leg.drivers.files.make_parts(units, leg.migration.instance, leg.migration.uuid)
+        begun = begin_receiving(leg, units)
         entry = journal.get("units")
         known = entry.data.get("paths") if entry else None
-        paths: list[str] = known or [unit.path for unit in leg.drivers.files.missing(units)]
+        paths: list[str] = known or [unit.path for unit in begun]
         arriving = [unit for unit in units if unit.path in paths]
+        reserve_space(leg, arriving)
         exports = list(exports_of(leg, arriving))
         if exports:
             address = leg.drivers.receiver.open(leg.migration.uuid, exports, _peer(leg))
@@ -220,8 +223,9 @@ class Allowance:
 
 
 def close_receiver(leg: Leg) -> None:
-    """End the receiver, see it gone, and forget its key here and in the records."""
+    """End the receiver, see it gone, and forget its key here and in the records, and what it was promised."""
     leg.drivers.receiver.close(leg.migration.uuid)
+    release_space(leg)
     with leg.records.transaction() as session:
         forget_receiver(session, leg.migration.uuid)
 

@@ -15,7 +15,8 @@ On the destination a unit arrives in a part directory beside its final place, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
@@ -79,11 +80,9 @@ class InstanceFiles(Protocol):
         """Remove the file of *role*; nothing if there is none."""
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return the units that must be received: all OWN ones, and the SHARED ones that are not here.
+        """Return the units that would have to be received: all OWN ones, and the SHARED ones that are not here.
 
-        Never an IN_PLACE one.
-
-        Ask after :meth:`make_parts`, which holds on to the SHARED ones that are.
+        Never an IN_PLACE one. It only reads.
         """
 
     def aside(self, unit: Unit, migration: str) -> str:
@@ -110,8 +109,33 @@ class InstanceFiles(Protocol):
     def part(self, unit: Unit, instance: str, migration: str) -> str:
         """Return the path under which *unit* arrives."""
 
-    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """Make the marked part directories, and in them the directories of the units; give it all units."""
+    def make_parts(
+        self, units: Sequence[Unit], instance: str, migration: str, *, over: Collection[str] = ()
+    ) -> list[Unit]:
+        """Make the marked part directories, and in them the directories of the units; give it all units.
+
+        Return those that must be received: all OWN ones, and the SHARED ones that are not here. It holds on to the
+        SHARED ones that are; one of the others that another migration receives already, unless that is one of
+        those *over*, is :class:`~hostler.errors.SharedFileArriving`.
+        """
+
+    def promising(self) -> AbstractContextManager[None]:
+        """Let nobody else on this host look what is left, and promise it away, meanwhile."""
+
+    def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:
+        """Return how many bytes will arrive in each part directory, when *units* do; not those of block devices."""
+
+    def space_problems(self, units: Sequence[Unit], promised: Mapping[str, int]) -> list[str]:
+        """Return, as sentences, which file systems have no room for *units*. It only reads.
+
+        *promised*: what :meth:`space_needed` said for others; what is in their part directories has arrived.
+        """
+
+    def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
+        """Return, as sentences, which SHARED *units* that are here have other contents than on the source.
+
+        It only reads.
+        """
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories that carry our mark, with all in them, and see them gone.

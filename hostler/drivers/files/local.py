@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from hostler.drivers import devices
-from hostler.drivers.files import Digest, disk, tokens
+from hostler.drivers.files import Digest, disk, shared, space, tokens
 from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.blocks import Blocks
 from hostler.drivers.files.chain import Chains
 from hostler.drivers.files.lvm import Lvm
 from hostler.drivers.files.marked import Marked, Marks
-from hostler.drivers.files.parts import Parts
+from hostler.drivers.files.parts import Parts, part_name
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.resizing import Resizing
-from hostler.drivers.files.room import Room, absent, changed, missing
+from hostler.drivers.files.room import Room, absent, changed, missing, other_contents
 from hostler.drivers.files.survey import Survey
 from hostler.drivers.files.uses import Uses
-from hostler.objects import DEST, Disk, DiskChange, Domain, SwapArea, Unit
+from hostler.objects import DEST, Disk, DiskChange, Domain, SwapArea, Unit, UnitKind
 
 
 def _assume_in_use(_: str) -> bool:
@@ -110,7 +111,7 @@ class LocalFiles:
             tokens.remove(self._place.at(directory), migration, role)
 
     def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """Return the units that must be received. Ask after :meth:`make_parts`: then the others stay."""
+        """Return the units that would have to be received."""
         return missing(self._place, units)
 
     def aside(self, unit: Unit, migration: str) -> str:
@@ -154,12 +155,36 @@ class LocalFiles:
             return self._blocks.part(unit, migration)
         return self._parts.path(unit, instance, migration)
 
-    def make_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+    def make_parts(
+        self, units: Sequence[Unit], instance: str, migration: str, *, over: Collection[str] = ()
+    ) -> list[Unit]:
         """Make a part directory beside each final place, also where a SHARED unit is relied on."""
-        self._parts.make(_files(units), instance, migration)
+        absent = self._parts.make(_files(units), instance, migration, over)
         with as_destination(self._place):
             for unit in _blocks(units):
                 self._blocks.make(unit, instance, migration)
+        return [unit for unit in units if unit.kind is UnitKind.OWN or unit in absent]
+
+    @contextmanager
+    def promising(self) -> Iterator[None]:
+        """Hold the host's lock of promises."""
+        with shared.locked(self._place.at(self._place.lock_path).with_name("space.lock")):
+            yield
+
+    def space_problems(self, units: Sequence[Unit], promised: Mapping[str, int]) -> list[str]:
+        """Return which file systems have no room; a volume group has given its own already."""
+        with as_destination(self._place):
+            return space.problems(self._place, _files(units), promised)
+
+    def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:
+        """Return what each part directory will come to hold."""
+        need = space.needed(_files(units))
+        return {f"{parent}/{part_name(instance, migration)}": size for parent, size in need.items()}
+
+    def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
+        """Return which SHARED units are not those of the source."""
+        with as_destination(self._place):
+            return other_contents(self._place, units, digest)
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories, and the parents that were made for them if they are empty."""

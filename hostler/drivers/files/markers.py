@@ -35,6 +35,8 @@ class Marker(Record):
     placed: dict[str, int] = field(default_factory=dict)
     #: in a part directory: names beside it that the migration uses as it found them
     relies: list[str] = field(default_factory=list)
+    #: in a part directory: names beside it of SHARED units that the migration receives, for itself and for others
+    receives: list[str] = field(default_factory=list)
 
 
 #: Stands for a marker that cannot be read: somebody's, not ours.

@@ -6,13 +6,13 @@ directory under that name is always marked; the names in between carry the migra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from hostler.drivers.files import disk, markers, rename, shared
 from hostler.drivers.files.markers import Marker
 from hostler.drivers.files.place import Place, as_destination
-from hostler.errors import DestinationUnusable, ForeignObject, MigrationError
+from hostler.errors import DestinationUnusable, ForeignObject, MigrationError, SharedFileArriving
 from hostler.objects import Unit, UnitKind
 
 #: What libvirt gives to the directories that we may make in its stead.
@@ -41,18 +41,20 @@ class Parts:
         ours = found is not None and (found.migration, found.instance) == (migration, instance)
         return found if ours else None
 
-    def make(self, units: Sequence[Unit], instance: str, migration: str) -> None:
-        """See :meth:`hostler.drivers.files.InstanceFiles.make_parts`."""
+    def make(
+        self, units: Sequence[Unit], instance: str, migration: str, over: Collection[str] = ()
+    ) -> list[Unit]:
+        """See :meth:`hostler.drivers.files.InstanceFiles.make_parts`; return the SHARED units that must be received."""
         with as_destination(self._place):
             units = [unit for unit in units if unit.kind is not UnitKind.IN_PLACE]
             for unit in _one_a_parent(units):
                 self._make_parent(_parent(unit), migration)
                 self._make_directory(unit, instance, migration)
             with shared.locked(self._place.at(self._place.lock_path)):
-                for unit in units:
-                    self._rely(unit, instance, migration)
+                absent = self._share(units, instance, migration, over)
             for unit in units:
                 self._make_unit(unit, instance, migration)
+        return absent
 
     def remove(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """See :meth:`hostler.drivers.files.InstanceFiles.remove_parts`."""
@@ -77,16 +79,45 @@ class Parts:
         markers.write(draft, Marker(migration=migration, what=what, instance=instance))
         rename.rename(draft, directory)
 
+    def _share(
+        self, units: Sequence[Unit], instance: str, migration: str, over: Collection[str]
+    ) -> list[Unit]:
+        """Note which SHARED units are used as they were found here, and that the others are received; return those."""
+        absent = []
+        for unit in units:
+            if unit.kind is UnitKind.SHARED:
+                if disk.look(self._place.at(unit.path)) is None:
+                    absent.append(unit)
+                else:
+                    self._rely(unit, instance, migration)
+        new = [unit for unit in absent if not self._receives(unit, instance, migration)]
+        for unit in new:
+            other = shared.receiver_of(self._place.at(unit.path), migration, over)
+            if other is not None:
+                raise SharedFileArriving(path=unit.path, host=self._place.host, migration=other)
+        for unit in new:
+            self._receive(unit, instance, migration)
+        return absent
+
     def _rely(self, unit: Unit, instance: str, migration: str) -> None:
-        """Note that *unit* is used as it was found here, if it was."""
-        if unit.kind is not UnitKind.SHARED or disk.look(self._place.at(unit.path)) is None:
-            return
+        """Note that *unit* is used as it was found here."""
         marker = self.marker(unit, instance, migration)
         name = PurePosixPath(unit.path).name
         if marker is None or name in marker.placed or name in marker.relies:
             return
         marker.relies.append(name)
         markers.write(self.directory(unit, instance, migration), marker)
+
+    def _receives(self, unit: Unit, instance: str, migration: str) -> bool:
+        marker = self.marker(unit, instance, migration)
+        return marker is not None and PurePosixPath(unit.path).name in marker.receives
+
+    def _receive(self, unit: Unit, instance: str, migration: str) -> None:
+        """Note that *unit* is received, for others, too."""
+        marker = self.marker(unit, instance, migration)
+        if marker is not None:
+            marker.receives.append(PurePosixPath(unit.path).name)
+            markers.write(self.directory(unit, instance, migration), marker)
 
     def _make_unit(self, unit: Unit, instance: str, migration: str) -> None:
         marker = self.marker(unit, instance, migration)

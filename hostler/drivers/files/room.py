@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from hostler.drivers.files import disk, markers
+from hostler.drivers.files import disk, markers, space
 from hostler.drivers.files.parts import part_name
 from hostler.drivers.files.place import Place
 from hostler.errors import DiskNotFound, ImageTransferError, InvalidDiskInfo
 from hostler.objects import Unit, UnitKind
-
-#: What a file system needs beyond the blocks that are counted: metadata, and the copy's own notes.
-_SLACK = 1.05
-_GIB = 1 << 30
 
 
 class Room:
@@ -45,14 +41,14 @@ class Room:
                 found += self._identity_problems(unit)
             else:
                 found += self._name_problems(unit)
-        return found + self._space_problems(missing(self._place, units))
+        return found + space.problems(self._place, missing(self._place, units))
 
     def _parent_problems(self, parent: str) -> list[str]:
         directory = self._place.at(parent)
         if not directory.exists():
             if not self._place.makeable(parent):
                 return [f"there is no directory {parent}: make it or mount it"]
-            directory = _nearest(directory)
+            directory = space.nearest(directory)
         if not directory.is_dir():
             return [f"{parent} is not a directory"]
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -65,7 +61,7 @@ class Room:
         """Part directories of an earlier migration of the same server."""
         own = part_name(self._instance, self._migration)
         found = []
-        with os.scandir(_nearest(self._place.at(parent))) as entries:
+        with os.scandir(space.nearest(self._place.at(parent))) as entries:
             names = sorted(entry.name for entry in entries)
         for name in names:
             migration = markers.migration_in(name)
@@ -102,25 +98,6 @@ class Room:
             ]
         return absent(self._place, [unit])
 
-    def _space_problems(self, units: Sequence[Unit]) -> list[str]:
-        need: dict[int, int] = {}
-        parents: dict[int, dict[str, Path]] = {}
-        for unit in units:
-            parent = str(PurePosixPath(unit.path).parent)
-            directory = _nearest(self._place.at(parent))
-            device = directory.stat().st_dev
-            need[device] = need.get(device, 0) + unit.size_bytes
-            parents.setdefault(device, {})[parent] = directory
-        problems = []
-        for device, size_bytes in need.items():
-            status = os.statvfs(next(iter(parents[device].values())))
-            need_bytes, free_bytes = int(size_bytes * _SLACK), status.f_bavail * status.f_frsize
-            if need_bytes > free_bytes:
-                where = ", ".join(parents[device])
-                need_text, free_text = f"{need_bytes / _GIB:.2f} GiB", f"{free_bytes / _GIB:.2f} GiB"
-                problems.append(f"not enough space in {where}: {need_text} needed, {free_text} free")
-        return problems
-
 
 def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
     """Return all OWN units, and the SHARED ones that are not here."""
@@ -149,6 +126,12 @@ def changed(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -
     return found
 
 
+def other_contents(place: Place, units: Sequence[Unit], digest: Callable[[str], str]) -> list[str]:
+    """Return, as sentences, which SHARED *units* that are here have other contents than on the source."""
+    here = [unit for unit in units if unit.kind is UnitKind.SHARED and disk.look(place.at(unit.path))]
+    return [problem for unit in here for problem in _other_contents(unit, digest, "on the source")]
+
+
 def _other_contents(unit: Unit, digest: Callable[[str], str], than: str) -> list[str]:
     """Return, as a sentence, that the SHARED *unit*'s file here has other contents."""
     try:
@@ -156,10 +139,3 @@ def _other_contents(unit: Unit, digest: Callable[[str], str], than: str) -> list
     except (DiskNotFound, ImageTransferError, InvalidDiskInfo, OSError) as error:
         return [f"{unit.path} cannot be read: {error}"]
     return [] if same else [f"{unit.path} is here with other contents than {than}"]
-
-
-def _nearest(directory: Path) -> Path:
-    """Return *directory*, or the nearest one above it that exists."""
-    while not directory.exists() and directory != directory.parent:
-        directory = directory.parent
-    return directory

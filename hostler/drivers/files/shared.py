@@ -6,17 +6,23 @@ migration that placed it, if it is still that inode, no other migration's part d
 it, and the host says that no server uses it. Both the note and the removal are made under one lock of the
 host, so that nobody relies on a file that is on its way out. From the settling of a migration on, its server
 is defined, and the host's answer covers it.
+
+A file that is not here yet is received by one migration, which notes so in its marker under the same lock, and the
+others wait for it. It notes all that it needs, or nothing while one of them is received by another: who waits has
+noted nothing that the other could wait for. Killed in the midst of its notes it has some; whatever it needs was free
+then, so it waits for later ones only, and no circle closes.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hostler.drivers.files import markers
+from hostler.drivers.files import disk, markers
+from hostler.drivers.files.markers import Marker
 
 
 @contextmanager
@@ -40,10 +46,27 @@ def held(lock: Path) -> Iterator[int]:
 
 def relied_on(file: Path, migration: str) -> bool:
     """Whether another migration than *migration* relies on *file*, as its part directory beside it says."""
+    return any(file.name in marker.relies for _, marker in _others(file, migration))
+
+
+def receiver_of(file: Path, migration: str, over: Collection[str] = ()) -> str | None:
+    """Return another migration than *migration*, and not one of those *over*, that receives *file*, which is not here.
+
+    One that has dropped its copy, or whose copy was in its place and has gone from there, does not any more.
+    """
+    for directory, marker in _others(file, migration):
+        given_up = file.name in marker.relies
+        gone = file.name in marker.placed and disk.look(directory / file.name) is None
+        if file.name in marker.receives and not given_up and not gone and marker.migration not in over:
+            return marker.migration
+    return None
+
+
+def _others(file: Path, migration: str) -> Iterator[tuple[Path, Marker]]:
+    """Give the part directories beside *file* of other migrations than *migration*, with their markers."""
     with os.scandir(file.parent) as entries:
-        directories = [Path(one.path) for one in entries if one.name.endswith(".part")]
+        directories = sorted(Path(one.path) for one in entries if one.name.endswith(".part"))
     for directory in directories:
         marker = markers.read(directory)
-        if marker is not None and marker.migration != migration and file.name in marker.relies:
-            return True
-    return False
+        if marker is not None and marker.migration != migration:
+            yield directory, marker

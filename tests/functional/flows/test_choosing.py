@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from unittest import mock
 
 import pytest
 
-from hostler import conf as settings
 from hostler.errors import (
     GroupAffinityViolation,
     HostlerError,
@@ -31,10 +29,10 @@ from hostler.errors import (
 from hostler.jobboard.board import Board
 from hostler.jobboard.client import Client
 from hostler.jobboard.reconciler import Reconciler
-from hostler.jobboard.worker import Worker
 from hostler.records import groups, instances, moves, quotas
 from hostler.records.models import Host, Instance, Migration
 from lab.process import wait_until
+from tests.support.at_work import workers
 from tests.support.world import World, failing, step
 
 
@@ -373,40 +371,6 @@ def test_nothing_is_asked_for_when_no_host_can_have_it(world: World) -> None:
     assert isinstance(refused.value, Refused)
     assert world.look() == before
     assert world.instance(server).task_state is None
-
-
-@contextmanager
-def workers(world: World, directory: Path) -> Iterator[None]:
-    """Real workers of all hosts, in threads, instead of this test."""
-    started: list[tuple[Worker, threading.Thread]] = []
-    for host in world.hosts.values():
-        world.board.client.delete(world.board.path("workers", host.name))
-        conf = settings.load(["/dev/null"])
-        conf.set_override("connection", world.conf.database.connection, "database")
-        for option in ("hosts", "root"):
-            conf.set_override(option, world.conf.zookeeper[option], "zookeeper")
-        places = {"state_path": host.state_path, "run_path": str(directory / "run" / host.name)}
-        facts = {
-            "host": host.name,
-            "my_ip": host.address,
-            "reserved_host_memory_mb": 0,
-            "shutdown_timeout": 1,
-        }
-        for option, value in (places | facts).items():
-            conf.set_override(option, value)
-        worker = Worker(conf, world.database, host.drivers)
-        thread = threading.Thread(target=worker.run, name=host.name)
-        thread.start()
-        started.append((worker, thread))
-    try:
-        wait_until(
-            lambda: len(world.board.alive()) == len(world.hosts), "the workers are alive", timeout_s=60
-        )
-        yield
-    finally:
-        for worker, thread in started:
-            worker.stop()
-            thread.join(60)
 
 
 def test_real_workers_pass_it_on_until_a_host_takes_it(world: World, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hostler.drivers.files.local import LocalFiles
-from hostler.errors import DestinationDiskExists
+from hostler.errors import DestinationDiskExists, SharedFileArriving
 from hostler.objects import Disk, Unit
 
 UUID = "11111111-1111-4111-8111-111111111111"
@@ -78,7 +78,7 @@ def test_one_that_was_there_is_not_taken_out(dest: Any, units: list[Unit]) -> No
 def test_two_that_bring_the_same_file_share_the_first(source: Any, dest: Any, units: list[Unit]) -> None:
     dest.files.make_parts(units, UUID, MIGRATION)
     dest.receive(units, source)
-    dest.files.make_parts(units, WEB2, OTHER)
+    dest.files.make_parts(units, WEB2, OTHER, over=[MIGRATION])
     part = dest.part(units[0], OTHER, WEB2)
     part.write_text(f"contents of {ISO}")
     dest.files.place(units[0], UUID, MIGRATION)
@@ -91,6 +91,51 @@ def test_two_that_bring_the_same_file_share_the_first(source: Any, dest: Any, un
     assert dest.at(ISO).exists()
     dest.files.unplace(units[0], WEB2, OTHER)
     assert dest.at(ISO).exists()
+
+
+def test_one_that_another_migration_receives_is_waited_for_until_it_is_there(
+    source: Any, dest: Any, units: list[Unit]
+) -> None:
+    assert dest.files.make_parts(units, UUID, MIGRATION) == units
+    dest.receive(units, source)
+    with pytest.raises(SharedFileArriving, match=MIGRATION):
+        dest.files.make_parts(units, WEB2, OTHER)
+    dest.files.place(units[0], UUID, MIGRATION)
+    assert dest.files.make_parts(units, WEB2, OTHER) == []
+
+
+def test_one_that_was_taken_away_by_hand_is_received_anew(source: Any, dest: Any, units: list[Unit]) -> None:
+    bring(source, dest, units)
+    dest.at(ISO).unlink()
+    assert dest.files.make_parts(units, WEB2, OTHER) == units
+
+
+def test_two_that_need_two_in_two_orders_never_wait_for_each_other(
+    source: Any, new_host: Any, domain: Any, knife: Any
+) -> None:
+    disks = [
+        Disk(f"sd{letter}", source.write(f"/{letter}s/one.iso"), "raw", device="cdrom") for letter in "ab"
+    ]
+    forth, back = source.units(domain(*disks)), source.units(domain(*reversed(disks)))
+    assert [unit.path for unit in forth] == [unit.path for unit in reversed(back)]
+
+    def received(dest: Any, units: list[Unit], instance: str, migration: str) -> list[Unit] | None:
+        try:
+            return dest.files.make_parts(units, instance, migration)  # type: ignore[no-any-return]
+        except SharedFileArriving:
+            return None
+
+    number, going = 0, True
+    while going:
+        number += 1
+        dest = new_host()
+        for directory in ("/as", "/bs"):
+            dest.at(directory).mkdir()
+        going = knife.each(lambda dest=dest: dest.files.make_parts(forth, UUID, MIGRATION), number)
+        theirs = received(dest, back, WEB2, OTHER)
+        ours = received(dest, forth, UUID, MIGRATION)
+        assert (ours, theirs) in [(forth, None), (None, back)]
+    assert number > 20
 
 
 def test_two_that_bring_different_files_of_one_name_collide(
