@@ -31,7 +31,9 @@ def attached(image: Path) -> Iterator[Path]:
     try:
         yield device
     finally:
-        subprocess.run(["blockdev", "--setrw", device], check=True)  # or whoever has it next cannot write to it
+        subprocess.run(
+            ["blockdev", "--setrw", device], check=True
+        )  # or whoever has it next cannot write to it
         subprocess.run(["losetup", "-d", device], check=True)
 
 
