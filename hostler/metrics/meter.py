@@ -65,7 +65,8 @@ class Meter:
         self._under_way.set(len(under_way))
 
     def _oldest_s(self) -> float:
-        return self._clock() - min(self._waiting.values(), default=self._clock())
+        at = self._clock()
+        return at - min(self._waiting.values(), default=at)
 
     def ends_of_turns(self, *ends: str) -> None:
         """Take how a turn may end: each begins with 0, or its first would not be seen as a growth."""
