@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,6 +20,8 @@ _ENDS = {
     states.REVERTED: "revert",
     states.REVERT_FAILURE: "revert",
 }
+#: How a flow ends: :attr:`hostler.records.models.Migration.outcome`.
+OUTCOMES = ("success", "refused", "reverted", "parked")
 _FAILED = (states.FAILURE, states.REVERT_FAILURE)
 
 Clock = Callable[[], float]
@@ -69,7 +71,7 @@ class Meter:
         return at - min(self._waiting.values(), default=at)
 
     def ends_of_turns(self, *ends: str) -> None:
-        """Take how a turn may end: each begins with 0, or its first would not be seen as a growth."""
+        """Take how a turn may end: the first of each is a growth only if there was a 0 before."""
         for end in ends:
             self._turns.labels(end)
 
@@ -78,6 +80,14 @@ class Meter:
         self._turns.labels(end).inc()
 
     # -- the flow -----------------------------------------------------------------------------------------
+
+    def flow_may_run(self, flow: str, steps: Iterable[str]) -> None:
+        """Take what may be counted of a flow: its first failure is a growth only if there was a 0 before."""
+        for outcome in OUTCOMES:
+            self._ended.labels(flow, outcome)
+        for step in steps:
+            for direction in ("execute", "revert"):
+                self._failures.labels(flow, step, direction)
 
     def migration_ended(self, flow: str, outcome: str) -> None:
         """Count a flow that is over, or parked."""

@@ -16,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from oslo_config import cfg
 from prometheus_client import GCCollector, ProcessCollector, make_wsgi_app
 
+from hostler import flows
 from hostler.errors import BadConfiguration
 from hostler.metrics.health import Health
 from hostler.metrics.meter import Meter
@@ -99,6 +100,8 @@ def at_work(
         return nullcontext()
     readings = Readings(database, conf.metrics.keep)
     meter.registry.register(readings)
+    for flow in flows.FLOWS:
+        meter.flow_may_run(flow, [step.name for step in flows.shape_of(flow)])
     meter.loop_overdue.set_function(health.overdue_s)
     meter.connected.set_function(health.in_touch)
     ProcessCollector(registry=meter.registry)

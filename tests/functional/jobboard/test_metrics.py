@@ -144,12 +144,15 @@ def test_a_failure_is_counted_with_its_way_back_and_a_parked_one_stays_seen(yard
     with told(failing={"claim"}, undo_failing={"look"}):
         start(yard, "kvm1", port)
         start(yard, "kvm2", other)
+        before = scrape(port)
+        assert before.value("hostler_step_failures_total", flow=FLOW, step="look", direction="revert") == 0
+        assert before.value("hostler_migrations_ended_total", flow=FLOW, outcome="parked") == 0
         yard.wait_for_end(yard.ask())
     parked = wait_for(port, lambda page: page.value("hostler_migrations", phase="parked") == 1, "it")
     assert parked.value("hostler_migrations_ended_total", flow=FLOW, outcome="parked") == 1
-    assert parked.value("hostler_step_failures_total", step="look", direction="revert") == 1
+    assert parked.value("hostler_step_failures_total", flow=FLOW, step="look", direction="revert") == 1
     there = scrape(other)
-    assert there.value("hostler_step_failures_total", step="claim", direction="execute") == 1
+    assert there.value("hostler_step_failures_total", flow=FLOW, step="claim", direction="execute") == 1
     assert there.steps("revert") == {"claim": 1}
 
 
