@@ -73,6 +73,11 @@ OF_WORKER = (
         "How long the first of them has waited, as far as this worker has seen it; 0 while none does.",
     ),
     Metric("hostler_sent_bytes", "counter", "Bytes of images that this host has put on the wire."),
+    Metric(
+        "hostler_mended_blocks",
+        "counter",
+        "Blocks that a destination's disk did not hold as they had left here, and that were sent again.",
+    ),
     Metric("hostler_send_rate_bytes_per_second", "gauge", "How fast the copies under way here send, in all."),
     Metric("hostler_copies", "gauge", "Copies under way from this host."),
 )

@@ -42,6 +42,7 @@ class Meter:
         self._under_way = made["hostler_turns_under_way"]
         self._queue = made["hostler_queue_jobs"]
         self.sent_bytes = made["hostler_sent_bytes"]
+        self.mended_blocks = made["hostler_mended_blocks"]
         self.send_rate = made["hostler_send_rate_bytes_per_second"]
         self.copies = made["hostler_copies"]
         self.loop_overdue = made["hostler_loop_overdue_seconds"]

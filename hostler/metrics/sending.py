@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from hostler.drivers.images import Checkpoint, ImageSender, ProgressListener
 from hostler.drivers.images.pace import Pace
@@ -11,7 +12,7 @@ from hostler.objects import CopyProgress, ImageDigest, ReceiverAddress
 
 
 class CountedSender:
-    """A sender that tells the meter of its bytes, and is otherwise the one that it was given."""
+    """A sender that tells the meter what it sends, and is otherwise the one that it was given."""
 
     def __init__(self, sender: ImageSender, meter: Meter) -> None:
         self._sender = sender
@@ -45,6 +46,19 @@ class CountedSender:
                 with self._lock:
                     for name in sent:
                         self._rates.pop((address.username, name), None)
+
+    def mend(
+        self,
+        address: ReceiverAddress,
+        left: Sequence[ImageDigest],
+        checkpoint: Checkpoint,
+        timeout_s: float,
+        pace: Pace | None = None,
+    ) -> int:
+        """See :meth:`hostler.drivers.images.ImageSender.mend`."""
+        mended = self._sender.mend(address, left, checkpoint, timeout_s, pace)
+        self._meter.mended_blocks.inc(mended)
+        return mended
 
     def _rate(self) -> float:
         with self._lock:
