@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hostler.drivers.images.extents import BLOCK_BYTES
@@ -44,3 +46,14 @@ def test_a_copy_that_is_stopped_is_under_way_no_more(pair: Pair) -> None:
     with pytest.raises(Cancelled):
         CountedSender(pair.sender, meter).send(pair.open(disk), lambda _: None, at_call(6, stop), 10)
     assert value(meter, "hostler_copies") == value(meter, "hostler_send_rate_bytes_per_second") == 0
+
+
+def test_a_block_that_the_destinations_disk_has_lost_is_counted(pair: Pair) -> None:
+    meter = Meter()
+    sender = CountedSender(pair.sender, meter)
+    address = pair.open(disk := pair.export("0", dense(pair.base / "src" / "disk")))
+    left = sender.send(address, lambda _: None, lambda: None, 10)
+    with Path(disk.part).open("r+b") as file:
+        file.write(b"lost")
+    assert sender.mend(address, left, lambda: None, 10) == 1
+    assert value(meter, "hostler_mended_blocks_total") == 1
