@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: settings, errors, flows, states and notifications.
+"""Writes the pages that are made from the code: settings, errors, flows, states, notifications and metrics.
 
 Sphinx runs it (``conf.py``). By hand, ``python docs/render.py`` renews the picture in the README.
 """
@@ -15,6 +15,7 @@ from oslo_config import cfg
 from hostler import conf, errors, flows
 from hostler.drivers.notifications import schema
 from hostler.flows import graph
+from hostler.metrics.catalogue import OF_RECORDS, OF_WORKER
 from hostler.records import states
 from hostler.views import schema as lines
 
@@ -41,6 +42,7 @@ def write(directory: Path) -> None:
         "states": states_page(),
         "notifications": notifications_page(),
         "watch": watch_page(),
+        "metrics": metrics_page(),
     }
     for name, page in pages.items():
         (directory / f"{name}.inc").write_text("\n".join(page) + "\n", encoding="utf-8")
@@ -140,6 +142,25 @@ def watch_page() -> Iterator[str]:
         yield from (title, "^" * len(title), "", one["description"], "")
         own = {name: field for name, field in one["properties"].items() if name not in common}
         yield from _fields({"properties": own, "required": one["required"]})
+
+
+def metrics_page() -> Iterator[str]:
+    """Give a table of what each worker says of itself, and one of what it says of the installation."""
+    for title, metrics in (("Of each worker", OF_WORKER), ("Of the whole installation", OF_RECORDS)):
+        yield from (
+            title,
+            "^" * len(title),
+            "",
+            ".. list-table::",
+            "   :header-rows: 1",
+            "   :widths: 35 15 50",
+            "",
+        )
+        yield from _row("Metric", "Labels", "Says")
+        for metric in metrics:
+            names = ", ".join(f"``{name}``" for name in metric.series)
+            yield from _row(names, ", ".join(f"``{label}``" for label in metric.labels), metric.says)
+        yield ""
 
 
 def _fields(described: dict[str, Any]) -> Iterator[str]:

@@ -315,6 +315,33 @@ web_opts: list[cfg.Opt] = [
     cfg.StrOpt("tls_key", help="File of the certificate's key."),
 ]
 
+metrics_opts: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "port",
+        default=0,
+        min=0,
+        max=65535,
+        help="Port at which the worker serves /metrics, /healthz and /readyz; 0 for none.",
+    ),
+    cfg.StrOpt(
+        "listen",
+        default="127.0.0.1",
+        help="Address of that port. It is neither encrypted nor asks who comes; no server is named there.",
+    ),
+    cfg.FloatOpt(
+        "keep",
+        default=15.0,
+        min=1,
+        help="Seconds that what the records say is kept: the database is asked no more often, however many ask.",
+    ),
+    cfg.FloatOpt(
+        "stalled_after",
+        default=120.0,
+        min=1,
+        help="Seconds that the worker's main loop may be late before /healthz says that it hangs.",
+    ),
+]
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": default_opts,
     "database": database_opts,
@@ -327,6 +354,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "notifications": notifications_opts,
     "openstack": openstack_opts,
     "web": web_opts,
+    "metrics": metrics_opts,
 }
 
 _HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")

@@ -13,6 +13,7 @@ from kazoo.exceptions import KazooException
 from oslo_context.context import RequestContext
 from sqlalchemy.orm import Session
 from taskflow import states
+from taskflow.types.notifier import Notifier
 
 from hostler.errors import FlowUnreadable, Park, Passing
 from hostler.jobboard import debts, rescheduling, turning
@@ -24,6 +25,7 @@ from hostler.jobboard.jobs import Claim, Posting
 from hostler.jobboard.posting import host_of, mark_posted
 from hostler.jobboard.rescheduling import NextTry
 from hostler.jobboard.tether import Tether
+from hostler.metrics.meter import Meter
 from hostler.records import fence, instances, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
@@ -63,6 +65,7 @@ class MigrationLeg:
         is_dead: Callable[[str], bool] = lambda _host: False,
         scheduler: Scheduler | None = None,
         lock: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.claim = claim
         self.board = board
@@ -74,6 +77,7 @@ class MigrationLeg:
         self.lock = lock
         self._is_dead = is_dead
         self._scheduler = scheduler
+        self._meter = meter or Meter()
         self.host = claim.host
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
@@ -227,6 +231,7 @@ class MigrationLeg:
         boundary = Boundary(engine, flow, row, self.host, self.tether)
         for state in (states.SUCCESS, states.REVERTED):
             engine.atom_notifier.register(state, boundary.passed)
+        engine.atom_notifier.register(Notifier.ANY, self._meter.stopwatch(row.flow_name))
         try:
             engine.run()
         except Exception as error:  # noqa: BLE001 - whatever a step raised; Interrupted passes
@@ -265,6 +270,7 @@ class MigrationLeg:
                 )
             debts.forget_if_over(session, row.uuid)
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
+        self._meter.migration_ended(row.flow_name, outcome)
         self.board.consume(self.claim)
         if self.tether.interrupted:
             self.board.forget_wish(row.uuid)
@@ -346,6 +352,7 @@ class MigrationLeg:
         with self.records.transaction() as session:
             moves.save(session, uuid, phase="parked", outcome="parked", error=reason, hint=commands[0])
             self.records.note(session, "parked", reason)
+        self._meter.migration_ended(self.claim.posting.flow, "parked")
         self.board.park(self.claim, {"step": step, "reason": reason, "commands": commands, "host": self.host})
         LOG.error("migration %s was parked: %s; try: %s", uuid, reason, commands[0])
         return End.PARKED

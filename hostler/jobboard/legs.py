@@ -19,11 +19,16 @@ from hostler.jobboard.board import Board
 from hostler.jobboard.jobs import Claim
 from hostler.jobboard.leg import End
 from hostler.jobboard.tether import Tether
+from hostler.metrics.meter import Meter
 
 LOG = logging.getLogger(__name__)
 
 #: Pauses before a job is tried again after the database or libvirt was away, in seconds.
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+#: How a turn ends beside what :class:`~hostler.jobboard.leg.End` knows.
+LOST = "lost"  #: the claim has passed to another session, or this one's is over
+PUT_OFF = "put off"  #: it is tried again later
 
 _SESSION: dict[str, Callable[[Tether], None]] = {
     KazooState.SUSPENDED: Tether.suspend,
@@ -45,18 +50,26 @@ class Legs:
         board: Board,
         carry: Callable[[Claim, Tether, int], End],
         wake: threading.Event,
+        meter: Meter,
     ) -> None:
         self._conf = conf
         self._host = host
         self._board = board
         self._carry = carry
         self._wake = wake
+        self._meter = meter
+        meter.ends_of_turns(*(end.value for end in End), LOST, PUT_OFF)
         self._tethers: dict[str, Tether] = {}
         self._lock = threading.Lock()
         self._back_off: dict[str, tuple[int, float]] = {}
 
     def __len__(self) -> int:
         return len(self._tethers)
+
+    def under_way(self) -> set[str]:
+        """Return the migrations that are carried at present."""
+        with self._lock:
+            return set(self._tethers)
 
     def has_room_for(self, migration: str) -> bool:
         """Tell whether one more may be carried, and it is not yet."""
@@ -112,12 +125,15 @@ class Legs:
             with lock.held(self._conf.run_path, f"instance-{claim.posting.instance}") as held:
                 end = self._carry(claim, tether, held)
             LOG.debug("migration %s: leg ended: %s", migration, end.value)
+            self._meter.turn_ended(end.value)
             self._back_off.pop(migration, None)
         except (Unreachable, ServerUnreachable) as error:
             self._try_later(migration, claim, str(error))
         except (Fenced, SessionLost) as error:
             LOG.warning("migration %s: this worker lost it: %s", migration, error)
+            self._meter.turn_ended(LOST)
         except Interrupted as error:
+            self._meter.turn_ended(End.GIVEN_BACK.value)
             self._give_back(claim, str(error), counts=False)
         except lock.LockHeld as error:
             self._try_later(migration, claim, str(error))
@@ -137,6 +153,7 @@ class Legs:
         pause = BACK_OFF_S[min(times, len(BACK_OFF_S) - 1)]
         self._back_off[migration] = (times + 1, time.monotonic() + pause)
         LOG.warning("migration %s: %s; tried again in %.0f s", migration, reason, pause)
+        self._meter.turn_ended(PUT_OFF)
         self._give_back(claim, reason, counts=counts)
 
     def _ignore_unreadable(self, migration: str) -> None:

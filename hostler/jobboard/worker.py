@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import threading
@@ -37,6 +38,10 @@ from hostler.jobboard.report import HostReport
 from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
 from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.metrics import server as metrics
+from hostler.metrics.health import Health
+from hostler.metrics.meter import Meter
+from hostler.metrics.sending import CountedSender
 from hostler.records.database import Database
 from hostler.records.models import Migration
 from hostler.scheduling.scheduler import Scheduler
@@ -56,7 +61,9 @@ class Worker:
         self.conf = conf
         self.host: str = conf.host
         self.database = database
-        self.drivers = drivers
+        self._meter = Meter(self.host, conf.max_concurrent_migrations)
+        self._health = Health(conf.metrics.stalled_after)
+        self.drivers = dataclasses.replace(drivers, sender=CountedSender(drivers.sender, self._meter))
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -84,7 +91,8 @@ class Worker:
             client = connect(self.conf)
             stack.callback(disconnect, client)
             self._board = Board(client, self.conf.zookeeper.root)
-            self._legs = Legs(self.conf, self.host, self._board, self._leg, self._wake)
+            self._legs = Legs(self.conf, self.host, self._board, self._leg, self._wake, self._meter)
+            self._health.connected = lambda: client.connected
             stack.enter_context(self._not_kept_by(client))
             client.add_listener(self._session_changed)
             self._board.ensure(self.host)
@@ -98,8 +106,9 @@ class Worker:
                 session_timeout_s=self.conf.zookeeper.session_timeout,
             )
             self._take_host(stack)
+            stack.enter_context(metrics.at_work(self.conf, self.database, self._meter, self._health))
             self._prepare_host()
-            self._presence.announce(self._stopping)
+            self._announce()
             stack.enter_context(postman.at_work(self.conf, self.database, self.drivers.notifications))
             stack.enter_context(self._confirm_window().at_work(self.conf.zookeeper.reconcile_interval))
             pool = ThreadPoolExecutor(self.conf.max_concurrent_migrations, thread_name_prefix="leg")
@@ -109,6 +118,7 @@ class Worker:
                 self._work(pool)
             finally:
                 self._legs.end(self.conf.graceful_shutdown_timeout)
+                self._health.announced.clear()
                 self._presence.withdraw()
         LOG.info("worker of %s has ended", self.host)
 
@@ -120,6 +130,10 @@ class Worker:
         """Ask :meth:`run` to end: steps under way may finish, up to *graceful_shutdown_timeout*."""
         self._stopping.set()
         self._wake.set()
+
+    def _announce(self) -> None:
+        self._presence.announce(self._stopping)
+        self._health.announced.set()
 
     def _take_host(self, stack: ExitStack) -> None:
         """Be the only worker of this host; one that hangs and has lost its session is ended."""
@@ -193,7 +207,9 @@ class Worker:
                 LOG.warning("%s: looked at again in %.0f s", reason, BACK_OFF_S[1])
                 pause = BACK_OFF_S[1]
                 reconcile_due = max(reconcile_due, time.monotonic() + pause)
-            self._wake.wait(max(0.0, min(pause, reconcile_due - time.monotonic())))
+            pause = max(0.0, min(pause, reconcile_due - time.monotonic()))
+            self._health.turned(pause)
+            self._wake.wait(pause)
 
     def _look_around(self, pool: ThreadPoolExecutor) -> float:
         """See what is to do, who is dead and what is wished; return when to look again."""
@@ -226,7 +242,8 @@ class Worker:
         """Start a leg for each job that can be had; return after how many seconds to look again."""
         pause = float(self.conf.zookeeper.relist_interval)
         owed: set[str] | None = None  #: servers of which an undo is owed; asked for when there is a job
-        for migration in self._board.jobs(self.host, watch=self._look_again):
+        jobs = self._board.jobs(self.host, watch=self._look_again)
+        for migration in jobs:
             if not self._legs.has_room_for(migration):
                 continue
             if (left := self._legs.paused_s(migration)) > 0:
@@ -241,6 +258,7 @@ class Worker:
                 pause = min(pause, BACK_OFF_S[-1])
                 continue
             self._legs.begin(pool, migration)
+        self._meter.board_seen(jobs, self._legs.under_way())
         return pause
 
     def _servers_owed(self) -> set[str]:
@@ -262,6 +280,7 @@ class Worker:
             self._presence.is_dead,
             self._scheduler,
             held,
+            self._meter,
         )
         return leg.run()
 
@@ -273,6 +292,8 @@ class Worker:
     def _session_changed(self, state: str) -> None:
         """Called from kazoo's thread: it must not wait."""
         self._legs.session_changed(state)
+        if state == KazooState.LOST:
+            self._health.announced.clear()
         if state == KazooState.CONNECTED:
             self._reconnected.set()
             self._wake.set()
@@ -282,7 +303,7 @@ class Worker:
         self._reconnected.clear()
         try:
             self._board.ensure(self.host)
-            self._presence.announce(self._stopping)
+            self._announce()
         except KazooException:
             self._reconnected.set()
             raise

@@ -253,7 +253,7 @@ class _FakeCopy:
         self._write(
             file.export.name, [(begin + offset, bytes(block.view[offset:][:n])) for offset, n in pieces]
         )
-        file.sent(slot, found, block.data_bytes)
+        file.sent(slot, found, block.data_bytes, sum(n for _, n in block.segments) if found else 0)
         file.settle(1)
         time.sleep(self._sender.faults.pause_s)
 
