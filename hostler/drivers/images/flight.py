@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hostler.drivers.images.extents import Block, Buffer
 from hostler.drivers.images.link import LOOK_S, Link
@@ -23,25 +23,11 @@ class Parcel:
     block: Block
     hash: bytes | None  #: None: all of it is zeros
     sent_bytes: int = 0
-    _packed: bool = field(default=False, init=False)
-    _unanswered: int = field(default=0, init=False)
+    unanswered: int = 1  #: requests on their way, and one for as long as more are added
 
     def answered(self) -> None:
         """One of its requests was done."""
-        self._unanswered -= 1
-
-    def left(self) -> None:
-        """One more request is on its way."""
-        self._unanswered += 1
-
-    def packed(self) -> None:
-        """All of its requests are on their way."""
-        self._packed = True
-
-    @property
-    def landed(self) -> bool:
-        """Whether the destination has answered all of it."""
-        return self._packed and not self._unanswered
+        self.unanswered -= 1
 
 
 class Flight:
@@ -83,17 +69,17 @@ class Flight:
         """
         self._parcels[parcel] = self._free.pop()
         for offset, length in zeros:
-            parcel.left()
+            parcel.unanswered += 1
             self._link.send_zeros(length, begin + offset, parcel.answered)
         for offset, length in data:
             self._send_data(parcel, begin, offset, length)
-        parcel.packed()
+        parcel.answered()
 
     def _send_data(self, parcel: Parcel, begin: int, offset: int, length: int) -> None:
         for first, count in self._pace.pieces(length, PIECE_BYTES):
             self._pace.take(count, self._look)
             start = offset + first
-            parcel.left()
+            parcel.unanswered += 1
             parcel.sent_bytes += count
             self._link.send(parcel.block.view[start : start + count], begin + start, parcel.answered)
 
@@ -113,8 +99,8 @@ class Flight:
 
     def _turn(self, longest_s: float) -> None:
         """Let requests leave and answers come in; see what has landed."""
-        if self._parcels and not any(parcel.landed for parcel in self._parcels):
+        if self._parcels and all(parcel.unanswered for parcel in self._parcels):
             self._link.turn(longest_s)
-        for parcel in [parcel for parcel in self._parcels if parcel.landed]:
+        for parcel in [parcel for parcel in self._parcels if not parcel.unanswered]:
             self._free.append(self._parcels.pop(parcel))
             self._landed(parcel)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hostler import errors
+from hostler.drivers.images.silence import Silence
 from hostler.objects import ReceiverAddress
 
 CONNECT_PATIENCE_S = 10.0
-#: A peer that acknowledges nothing for that long is gone; a slow disk still answers for its network stack.
-SILENCE_MS = 15_000
 #: How long a connection waits for an answer before it looks whether it has to stop.
 LOOK_S = 0.2
 #: A reply of the server that means "I am going down", not "this write failed".
@@ -57,6 +56,7 @@ class Link:
         self._refused = 0  #: the first error that a request on its way was answered with
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._silence = Silence(self._socket)
 
     def connect(self) -> None:
         """Connect, prove the key and choose the export; :class:`Broken` if that does not work now."""
@@ -72,7 +72,7 @@ class Link:
             self._socket.settimeout(CONNECT_PATIENCE_S)
             self._socket.connect((self._address.host, self._address.port))
             self._socket.settimeout(None)
-            _watch_for_silence(self._socket)
+            self._silence.watch()
             handle.connect_socket(self._socket.dup().detach())
             handle.opt_go()
         except (OSError, self._nbd.Error) as error:
@@ -135,14 +135,26 @@ class Link:
                 self._handle.poll(int(left_s * 1000))
                 if not left_s:
                     break
-        if self._refused:
-            raise self._sorted(self._refused, os.strerror(self._refused))
+        if longest_s and self._answers == before:
+            self._silence.look()
+        self._check()
 
     def land(self, go_on: Callable[[], None]) -> None:
         """Wait until all is answered; *go_on*, called meanwhile, raises if nobody wants to wait any longer."""
         while self._handle.aio_in_flight():
             go_on()
             self.turn(LOOK_S)
+        self._check()
+
+    def _check(self) -> None:
+        if self._refused:
+            raise self._sorted(self._refused, os.strerror(self._refused))
+
+    def flush(self, go_on: Callable[[], None]) -> None:
+        """See everything that was written over this connection on stable storage; *go_on* as for :meth:`land`."""
+        with self._sorted_errors():
+            self._handle.aio_flush(self._answer(_nothing))
+        self.land(go_on)
 
     def _answer(self, done: Callable[[], None]) -> Callable[[Any], int]:
         def take(error: Any) -> int:
@@ -154,11 +166,6 @@ class Link:
             return 1  # libnbd need not keep it until it is asked
 
         return take
-
-    def flush(self) -> None:
-        """See everything that was written over this connection on stable storage."""
-        with self._sorted_errors():
-            self._handle.flush()
 
     def data_extents(self, stop: int) -> Iterator[tuple[int, int]]:
         """Yield begin and end of what may be other than zeros at the receiver, up to *stop*, ascending."""
@@ -195,14 +202,6 @@ class Link:
             return Broken(said)
         reason = WORDS.get(number, f"the destination answers: {said}")
         return errors.ImageTransferError(path=self._path, reason=reason)
-
-
-def _watch_for_silence(sock: socket.socket) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, seconds in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 2)):
-        sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
 
 
 def _binding(path: str) -> Any:

@@ -357,7 +357,7 @@ class Carrier:
         """What this connection wrote, this connection flushes: no promise about others is relied on."""
         flight.land()
         notes.write()
-        link.flush()
+        link.flush(self._copy.go_on)
         notes.flushed()
         self._copy.outage.over()
         file.settle(len(self._unflushed))
@@ -373,5 +373,5 @@ class Carrier:
             )
         for offset in range(0, len(packed), extents.BLOCK_BYTES):
             link.write(packed[offset : offset + extents.BLOCK_BYTES], offset)
-        link.flush()
+        link.flush(self._copy.go_on)
         self._copy.outage.over()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,12 +12,13 @@ from typing import Any, cast
 import pytest
 
 from hostler import errors
+from hostler.drivers.images import sender, silence
 from hostler.drivers.images.extents import BLOCK_BYTES, Block, Buffer
 from hostler.drivers.images.flight import BUFFERS, PIECE_BYTES, Flight, Parcel
 from hostler.drivers.images.link import Link
 from hostler.drivers.images.pace import Pace
 
-from .conftest import Pair, dense, nothing, same
+from .conftest import Pair, at_call, dense, nothing, same
 
 PIECES = BLOCK_BYTES // PIECE_BYTES
 
@@ -123,6 +125,26 @@ def test_a_block_that_is_there_already_has_landed_at_once(
     flight.land()
     assert landed == [0]
     assert not wire.promised
+
+
+def test_a_receiver_that_only_hangs_for_a_while_is_not_taken_for_dead(
+    nbd_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SILENCE_MS", 2000)
+    monkeypatch.setattr(sender, "BUFFERS", 24)  # more than the kernel takes for a process that does not read
+    disk = nbd_pair.export("0", dense(nbd_pair.base / "src" / "disk", 40))
+    connections: list[str] = []
+    real = Link.connect
+    monkeypatch.setattr(Link, "connect", lambda link: (connections.append(link._name), real(link))[1])
+    address, pid = nbd_pair.open(disk), nbd_pair.nbdkit().pid
+
+    def hang() -> None:
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(4, os.kill, (pid, signal.SIGCONT)).start()
+
+    nbd_pair.send(address, at_call(8, hang))
+    assert same(disk.source, disk.part)
+    assert 0 < connections.count("0") <= nbd_pair.sender._connections  # type: ignore[union-attr]
 
 
 def test_a_copy_to_a_receiver_that_hangs_can_be_stopped_and_repeated(nbd_pair: Pair) -> None:
