@@ -183,7 +183,7 @@ class _FakeLink:
     def zero(self, length: int, offset: int) -> None:
         _write_fully(self.fd, bytes(length), offset)
 
-    def flush(self) -> None:
+    def flush(self, _go_on: Checkpoint) -> None:
         os.fsync(self.fd)
 
 

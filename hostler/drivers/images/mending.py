@@ -37,8 +37,8 @@ class Connection(Protocol):
     def zero(self, length: int, offset: int) -> None:
         """Make a range read as zeros."""
 
-    def flush(self) -> None:
-        """See what was written on stable storage."""
+    def flush(self, go_on: Checkpoint, /) -> None:
+        """See what was written on stable storage; *go_on*, called meanwhile, may stop it."""
 
 
 #: Holds a connection to the export of that name; may raise :class:`Broken`.
@@ -127,7 +127,7 @@ class Mender:
             for offset, length in block.segments:
                 self._pace.take(length, self._checkpoint)
                 link.write(block.view[offset : offset + length], begin + offset)
-            link.flush()
+            link.flush(self._checkpoint)
 
     def _wait(self, seconds: float) -> None:
         self._checkpoint()
