@@ -145,6 +145,7 @@ class Link:
             go_on()
             self.turn(LOOK_S)
         self._check()
+        self._silence.answered()
 
     def _check(self) -> None:
         if self._refused:

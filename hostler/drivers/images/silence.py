@@ -38,9 +38,16 @@ class Silence:
         _, probes, unacknowledged, since_ms = _TCP_INFO.unpack(info)
         # the second probe in a row that nobody answers: it is no longer slow
         silent = unacknowledged or (probes > 1 and since_ms > SILENCE_MS)
-        if self._patient == bool(silent):
-            self._patient = not silent
-            self._set(socket.TCP_USER_TIMEOUT, 0 if self._patient else SILENCE_MS)
+        self._be(patient=not silent)
+
+    def answered(self) -> None:
+        """All is answered: a call that waits for one answer and does not look comes next."""
+        self._be(patient=False)
+
+    def _be(self, *, patient: bool) -> None:
+        if self._patient != patient:
+            self._patient = patient
+            self._set(socket.TCP_USER_TIMEOUT, 0 if patient else SILENCE_MS)
 
     def _set(self, option: int, value: int) -> None:
         self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
