@@ -188,6 +188,7 @@ def listed(line: Line) -> Listed:
 def shown(seen: Snapshot, waiting: Waiting | None = None) -> Shown:
     """Return one migration."""
     sentence, following = ending(seen) if seen.ended else (None, "")
+    drawing = graph.Drawing([view.step for view in seen.steps])
     return Shown(
         uuid=seen.uuid,
         server=seen.server,
@@ -212,7 +213,7 @@ def shown(seen: Snapshot, waiting: Waiting | None = None) -> Shown:
         requested_by=seen.requested_by,
         created_at=stamp(seen.created_at) or "",
         finished_at=stamp(seen.finished_at),
-        steps=[_stage(view, seen) for view in seen.steps],
+        steps=[_stage(view, seen, drawing) for view in seen.steps],
         files=[
             Copy(one.path, one.done_bytes, one.total_bytes, one.rate_bytes_per_s, one.left_s)
             for one in seen.files
@@ -221,9 +222,8 @@ def shown(seen: Snapshot, waiting: Waiting | None = None) -> Shown:
     )
 
 
-def _stage(view: StepView, seen: Snapshot) -> Stage:
+def _stage(view: StepView, seen: Snapshot, drawing: graph.Drawing) -> Stage:
     mark, spent = view.mark, view.mark.duration_s(seen.at)
-    undo = graph.Drawing([one.step for one in seen.steps]).undo(view.number - 1)
     return Stage(
         number=view.number,
         name=view.name,
@@ -232,7 +232,7 @@ def _stage(view: StepView, seen: Snapshot) -> Stage:
         words=mark.words,
         seconds=None if spent is None else round(spent, 1),
         error=mark.undo_error or mark.error,
-        undo=undo,
+        undo=drawing.undo(view.number - 1),
     )
 
 
