@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from unittest import mock
 
 from hostler import flows
 from hostler.drivers.files import disk
+from hostler.drivers.images.mending import Mender
 from hostler.jobboard.board import Board
 from hostler.jobboard.leg import MigrationLeg
 from hostler.records.database import Database
@@ -109,6 +111,8 @@ class Points:
                 stack.enter_context(mock.patch.object(MigrationLeg, name, pointed))
             # Written by the clock: a run on a busy machine would pass other points than the one that was counted.
             stack.enter_context(mock.patch.object(images, "PROGRESS_INTERVAL_S", float("inf")))
+            # An answer comes from another thread: how often it is looked for hangs on the clock, too.
+            stack.enter_context(mock.patch.object(Mender, "_wait", lambda _mender, seconds: time.sleep(seconds)))
             stack.enter_context(mock.patch("os.fsync", self.around(os.fsync, "fsync")))
             stack.enter_context(
                 mock.patch.object(disk, "step", lambda action: self.reach(f"before {action.split()[0]}"))
