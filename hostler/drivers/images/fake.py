@@ -245,7 +245,7 @@ class _FakeCopy:
         with file.reading():
             block = extents.read_block(file.fd, index, file.size_bytes, self._buffer)
         self._strike(file.done_bytes + block.data_bytes)
-        found = extents.block_hash(block.view)
+        found = extents.block_hash(block)
         begin = index * extents.BLOCK_BYTES
         pieces = block.segments if found else []
         if file.stale(slot):

@@ -4,7 +4,7 @@ A copy that is taken up again reads it: so no block is sent twice that is known 
 It is a row of frames of 512 bytes, little-endian; one that is torn or was never written is passed over::
 
     seal  kind  count  source  boot     56 bytes
-    BLOCKS:  index  bytes of data  BLAKE3 of the block    44 bytes each, ten at most; the hash is zeros for zeros
+    BLOCKS:  index  bytes of data  hash of the block      44 bytes each, ten at most; the hash is zeros for zeros
     STABLE:  number of a BLOCKS frame                      4 bytes each, 114 at most
 
 *source* tells the file that was read and its state, *boot* the run of the destination's kernel. A BLOCKS frame says
@@ -27,7 +27,8 @@ from hostler.drivers.images.extents import BLOCK_BYTES
 FRAME_BYTES = 512
 #: Bytes of what tells a source file's state, and of what tells a boot.
 STAMP_BYTES = 16
-_BLOCKS, _STABLE = 1, 2
+#: Kind 1 had blocks hashed another way.
+_BLOCKS, _STABLE = 3, 2
 _HEAD = struct.Struct(f"<16sIi{STAMP_BYTES}s{STAMP_BYTES}s")
 _ARRIVED = struct.Struct("<QI32s")
 _NUMBER = struct.Struct("<I")

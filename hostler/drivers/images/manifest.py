@@ -3,7 +3,7 @@
 Layout, little-endian::
 
     magic  version  block size  file size  allocated  entries  migration  digest  checksum     120 bytes
-    index  BLAKE3 of the block                                                                  40 bytes each
+    index  hash of the block                                                                    40 bytes each
 
 Entries ascend by index. A block that is not listed is all zeros, whether it was a hole or written zeros: so
 the digest does not depend on how a file system lays holes out. *digest* is BLAKE3 over version, file size and
@@ -25,7 +25,7 @@ from blake3 import blake3
 from hostler import errors
 from hostler.drivers.images.extents import BLOCK_BYTES
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"HOSTLER\x01"
 _HEAD = struct.Struct("<8sIIQQQ16s32s")
 _CHECKSUM_BYTES = 32

@@ -118,7 +118,7 @@ class Mender:
         begin = wanted.index * extents.BLOCK_BYTES
         with file.reading():
             block = extents.read_block(file.fd, wanted.index, file.size_bytes, self._buffer)
-        found = extents.block_hash(block.view) or extents.zeros_hash(len(block.view))
+        found = extents.block_hash(block) or extents.zeros_hash(len(block.view))
         if found != wanted.expected:
             raise file.unreadable("it was changed during the copy")
         with self._connect(file.export.name, file) as link:

@@ -346,7 +346,7 @@ class Carrier:
         buffer = flight.buffer()
         with file.reading():
             block = extents.read_block(file.fd, index, file.size_bytes, buffer)
-        found = extents.block_hash(block.view)
+        found = extents.block_hash(block)
         zeros = (block.gaps if found else [(0, len(block.view))]) if file.stale(slot) else []
         data = block.segments if found else []
         if file.arrived_before(slot, found):

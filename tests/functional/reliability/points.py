@@ -112,7 +112,9 @@ class Points:
             # Written by the clock: a run on a busy machine would pass other points than the one that was counted.
             stack.enter_context(mock.patch.object(images, "PROGRESS_INTERVAL_S", float("inf")))
             # An answer comes from another thread: how often it is looked for hangs on the clock, too.
-            stack.enter_context(mock.patch.object(Mender, "_wait", lambda _mender, seconds: time.sleep(seconds)))
+            stack.enter_context(
+                mock.patch.object(Mender, "_wait", lambda _mender, seconds: time.sleep(seconds))
+            )
             stack.enter_context(mock.patch("os.fsync", self.around(os.fsync, "fsync")))
             stack.enter_context(
                 mock.patch.object(disk, "step", lambda action: self.reach(f"before {action.split()[0]}"))
