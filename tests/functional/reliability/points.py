@@ -12,6 +12,7 @@ from unittest import mock
 
 from hostler import flows
 from hostler.drivers.files import disk
+from hostler.drivers.images import checker
 from hostler.drivers.images.mending import Mender
 from hostler.jobboard.board import Board
 from hostler.jobboard.leg import MigrationLeg
@@ -20,6 +21,8 @@ from hostler.tasks import images
 
 #: Who acts when no host does: whoever typed the command.
 OPERATOR = "operator"
+#: Between two looks of one thread whether another has got on.
+LOOK_S = 0.002
 
 
 class Died(BaseException):
@@ -112,9 +115,8 @@ class Points:
             # Written by the clock: a run on a busy machine would pass other points than the one that was counted.
             stack.enter_context(mock.patch.object(images, "PROGRESS_INTERVAL_S", float("inf")))
             # An answer comes from another thread: how often it is looked for hangs on the clock, too.
-            stack.enter_context(
-                mock.patch.object(Mender, "_wait", lambda _mender, seconds: time.sleep(seconds))
-            )
+            stack.enter_context(mock.patch.object(Mender, "_wait", lambda *_: time.sleep(LOOK_S)))
+            stack.enter_context(mock.patch.object(checker, "LOOK_S", LOOK_S))
             stack.enter_context(mock.patch("os.fsync", self.around(os.fsync, "fsync")))
             stack.enter_context(
                 mock.patch.object(disk, "step", lambda action: self.reach(f"before {action.split()[0]}"))

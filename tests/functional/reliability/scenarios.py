@@ -31,7 +31,7 @@ class Scenario:
     layout: str = "dir"
     sized: bool = False  #: the server has disks of which a flavor says something
     shared: bool = False  #: kvm1 and kvm2 have their servers' files on the same storage
-    before: Callable[[Stage], None] = lambda _stage: None  #: what was done before it begins
+    before: Callable[[Stage], None] | None = None  #: what was done before it begins
     circumstances: Callable[[Stage], AbstractContextManager[object]] = lambda _stage: nullcontext()
     outcome: str = ""  #: of its flow, where that does not go without saying
 

@@ -30,6 +30,7 @@ from hostler.jobboard.reconciler import Reconciler
 from hostler.objects import Domain
 from hostler.records.models import Instance, Migration, OutboxEntry
 from hostler.tasks.base import Drivers, Timeouts
+from tests.functional.reliability.inodes import follow, inodes_below
 from tests.functional.reliability.points import OPERATOR, Points, Watched
 from tests.support import world as worlds
 from tests.support.world import FakeHost, World, files_of
@@ -47,6 +48,7 @@ class Beginning:
 
     files: Path
     records: Path
+    inodes: dict[str, int]
     guests: dict[str, dict[str, FakeGuest]]
     booted: dict[str, dict[str, int]]
     volumes: dict[str, set[str]]
@@ -151,10 +153,13 @@ class Stage(Pictured):
     # -- beginnings ---------------------------------------------------------------------------------------
 
     def save(self, name: str) -> Beginning:
-        """Keep the world as it is now."""
+        """Keep the world as it is now, when nobody has anything to do."""
+        assert not any(self.board.jobs(board) for board in self.board.hosts())
+        assert not self.board.all_parked()
         saved = Beginning(
             self.base / f"{name}-files",
             self.base / f"{name}-records.db",
+            inodes_below(self.directory),
             {host.name: copy.deepcopy(host.hypervisor.guests) for host in self.hosts.values()},
             {host.name: dict(host.hypervisor.booted) for host in self.hosts.values()},
             {host.name: set(host.volumes.connected) for host in self.hosts.values()},
@@ -168,6 +173,7 @@ class Stage(Pictured):
         shutil.rmtree(self.directory)
         copy_tree(saved.files, self.directory)
         copy_records(saved.records, self.base / "records.db")
+        follow(self.directory, self.base / "records.db", saved.inodes)
         for host in self.hosts.values():
             host.hypervisor.guests = copy.deepcopy(saved.guests[host.name])
             host.hypervisor.booted = dict(saved.booted[host.name])

@@ -76,8 +76,15 @@ class Sweeper:
                 layout=scenario.layout, sized=scenario.sized, firmware=blocks, pinned=scenario.sized
             )
             self._beginnings[name] = self.stage.save(name)
-        self.stage.load(self._beginnings[name])
-        scenario.before(self.stage)
+        if scenario.before is None:
+            self.stage.load(self._beginnings[name])
+            return
+        later = f"{name}-{scenario.before.__name__}"
+        if later not in self._beginnings:
+            self.stage.load(self._beginnings[name])
+            scenario.before(self.stage)
+            self._beginnings[later] = self.stage.save(later)
+        self.stage.load(self._beginnings[later])
 
     def run(self, scenario: Scenario, strike: Strike | None = None) -> End:
         """Play *scenario*, struck once or not at all; return the world's end."""
