@@ -323,7 +323,8 @@ class NbdReceiver:
         # A connection has one request on its way; each further thread would only hold a buffer of its own.
         argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]
         argv += ["--tls=require", f"--tls-psk={inside(key)}"] if self._encrypt else ["--tls=off"]
-        argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=default"]
+        # Without the cache what arrives goes to the disk at once, not when a flush asks for all of it.
+        argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=none"]
         if confine:
             files = {path: path for path in (ready, settings, *self._exports_dir(record.migration).iterdir())}
             if self._encrypt:
