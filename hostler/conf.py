@@ -388,7 +388,7 @@ def load(config_files: Sequence[str] | None = None, arguments: Sequence[str] = (
 def check(conf: cfg.ConfigOpts, *, worker: bool = False) -> None:
     """Refuse half a configuration, naming the first option that is missing and where it belongs."""
     where = ", ".join(conf.default_config_files) or CONFIG_FILES[0]
-    hint = f"add it to {CONFIG_FILES[0]}; hostler config sample prints every setting"
+    hint = f"hostler config sample; set it in {where}"
     needed = [("database", "connection"), ("zookeeper", "hosts")]
     for group, option in needed:
         if not conf[group][option]:

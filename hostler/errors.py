@@ -15,12 +15,17 @@
     ├── Stopping
     └── Park                 the leg stops, and the job leaves the board for the operator
 
-An error carries its facts as attributes and builds its sentence from them; *hint* is what to type next.
+An error carries its facts as attributes and builds its sentence from them; *hint* is what to type next::
+
+    [on HOST: ]COMMAND[; what is to be known of it]
+
+Every refusal has one, and its command is one of hostler's or one that hosts have.
 The names of the leaves are Nova's wherever Nova has one.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -28,8 +33,8 @@ from typing import ClassVar
 class HostlerError(Exception):
     """The root of what hostler raises on purpose.
 
-    A leaf declares *template*, a :meth:`str.format` text over its keyword arguments, and *hint*, another one:
-    the command that leads out of it.
+    A leaf declares *template*, a :meth:`str.format` text over its keyword arguments, and *hint_template*, another one:
+    the command that leads out of it. There each argument is a word that a shell takes as it is.
     """
 
     template: ClassVar[str] = "{message}"
@@ -62,9 +67,15 @@ class HostlerError(Exception):
         if isinstance(given, str):
             return given
         try:
-            return self.hint_template.format(**self.facts)
+            return self.hint_template.format(**{name: _word(fact) for name, fact in self.facts.items()})
         except (KeyError, IndexError):
             return ""
+
+
+def _word(fact: object) -> str:
+    """Return *fact* as the last words of a command: a name may be anybody's text, and begin with a dash."""
+    word = shlex.quote(str(fact))
+    return f"-- {word}" if word.startswith("-") else word
 
 
 def _rebuild(kind: type[HostlerError], sentence: str, facts: dict[str, object]) -> HostlerError:
@@ -93,7 +104,7 @@ class AmbiguousName(Refused):
     """Several servers share the name. *candidates*: their UUIDs with their hosts."""
 
     template = "{name!r} names {count} servers: {candidates}"
-    hint_template = "use the UUID of the one you mean"
+    hint_template = "hostler server list; the UUID of the one that is meant says which"
 
 
 class ComputeHostNotFound(Refused):
@@ -157,7 +168,7 @@ class CannotResizeDisk(Refused):
 
 class CannotResizeToSameHost(Refused):
     template = "server {server!r} is on {host}, and [DEFAULT] allow_resize_to_same_host is off"
-    hint_template = "hostler server resize {server} --flavor {flavor} --to HOST"
+    hint_template = "hostler server resize --flavor {flavor} --to HOST {server}"
 
 
 class HostUnavailable(Refused):
@@ -167,10 +178,24 @@ class HostUnavailable(Refused):
     hint_template = "on {host}: systemctl start hostler-worker"
 
 
+class WorkerRuns(Refused):
+    """A host has one worker. *holder*: a sentence that names its process."""
+
+    template = "a worker of {host} runs already: {holder}"
+    hint_template = "on {host}: systemctl status hostler-worker"
+
+
+class HostNameTaken(Refused):
+    """Two machines have the same *host* in their settings."""
+
+    template = "another machine works as {host}: two hosts have the same [DEFAULT] host"
+    hint_template = "hostler host show {host}; the address is the other machine's"
+
+
 class NoValidHost(Refused):
     """No host can take the server. *reasons*: why not, by host."""
 
-    hint_template = "hostler server migrate {server} --dry-run"
+    hint_template = "hostler server migrate --dry-run {server}"
 
     def __init__(self, *, server: str, reasons: Mapping[str, str], **facts: object) -> None:
         said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items()) or "there is no host"
@@ -191,6 +216,11 @@ class InstanceGroupExists(Refused):
 class InstanceIsInGroup(Refused):
     template = "server {server!r} is in group {group!r} already, and a server is in one group at most"
     hint_template = "hostler group remove {group} {server}"
+
+
+class InstanceIsNotInGroup(Refused):
+    template = "server {server!r} is not in group {group!r}"
+    hint_template = "hostler group show {group}"
 
 
 class GroupAffinityViolation(Refused):
@@ -243,7 +273,9 @@ class QuotaBelowUse(Refused):
     """The limit is less than what the project uses already. *over*: a sentence for each such resource."""
 
     template = "project {project!r} uses more than that: {over}"
-    hint_template = "the same command with --force; until the project uses less, nothing of it may grow"
+    hint_template = (
+        "hostler quota show {project}; with --force it is set, and until less is used nothing may grow"
+    )
 
 
 class WritesWouldBeLost(Refused):
@@ -252,6 +284,7 @@ class WritesWouldBeLost(Refused):
     template = (
         "{server!r} ran on {host}: going back to {source} drops everything written since it was handed over"
     )
+    hint_template = "hostler server revert --reason ... --drop-writes {server}"
 
 
 class ComputeResourcesUnavailable(Refused):
@@ -272,11 +305,13 @@ class CPUPinningInvalid(Refused):
     """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
 
     template = "{host} cannot give server {server!r} the CPUs and NUMA nodes that it is pinned to: {reason}"
-    hint_template = "hostler server migrate {server} --dry-run"
+    hint_template = "hostler server migrate --dry-run {server}"
 
 
 class MigrationPreCheckError(Refused):
     """What the checks of a host found, all of it at once. *problems*: sentences; *host*: who checked."""
+
+    hint_template = "hostler host show {host}"
 
     def __init__(self, problems: Sequence[str], *, host: str) -> None:
         super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host)
@@ -289,23 +324,26 @@ class InvalidSharedStorage(Refused):
         "{paths}: only one of {source} and {dest} sees what the other writes there, and both must, or neither; "
         "see on each what is mounted there and how: findmnt --target {path}"
     )
+    hint_template = "on {source}: findmnt --target {path}; and on {dest}"
 
 
 class DestinationDiskExists(Refused):
     template = "{host} has a file {path} already"
-    hint_template = "on {host}: look at {path}, and move it away if nobody needs it"
+    hint_template = "on {host}: ls -ld {path}; move it away if nobody needs it"
 
 
 class BadConfiguration(Refused):
     """A setting is missing or wrong. *where*: file and option."""
 
     template = "{where}: {problem}"
+    hint_template = "hostler config sample; it says what each setting may be"
 
 
 class NotificationRefused(Refused):
     """A listener does not take an event and never will. *where*: its address."""
 
     template = "{where} does not take {event}: {reason}"
+    hint_template = "hostler migration list; what the listener was not told stands on record"
 
 
 # -- passing: asked again ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cliff.app import App
 from cliff.commandmanager import CommandManager
 
 from hostler import __version__
-from hostler.cli.base import EXIT_INTERRUPTED, say, unexpected
+from hostler.cli.base import EXIT_INTERRUPTED, UsageError, say, unexpected
 from hostler.errors import HostlerError
 from hostler.views.text import printable
 
@@ -128,10 +128,8 @@ class HostlerApp(App):
     def _unknown(self, argv: list[str]) -> int:
         words = printable(" ".join(argv))
         known = ", ".join(self.get_fuzzy_matches(argv[0]))
-        return (
-            say(HostlerError(f"no command is called {words!r}", hint=known or "hostler --help"))
-            and EXIT_USAGE
-        )
+        hint = f"hostler --help; perhaps {known} is meant" if known else "hostler --help"
+        return say(UsageError(f"no command is called {words!r}", hint=hint))
 
     def conf(self) -> cfg.ConfigOpts:
         """Read the settings; half a configuration is refused by whoever needs the other half."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ class UsageError(HostlerError):
     """The command line asks for something that does not exist."""
 
     exit_code = 2
+    hint_template = "hostler --help"
 
 
 def say(error: HostlerError) -> int:
@@ -43,8 +45,10 @@ def say(error: HostlerError) -> int:
 
 def unexpected(error: BaseException) -> HostlerError:
     """Return the sentence for an error that nobody raised on purpose."""
-    hint = "the same command with --debug shows where it comes from"
-    return HostlerError(f"unexpected {type(error).__name__}: {error}", hint=hint)
+    again = shlex.join(["hostler", "--debug", *sys.argv[1:]])
+    return HostlerError(
+        f"unexpected {type(error).__name__}: {error}", hint=again + "; shows where it comes from"
+    )
 
 
 class Reporting(CliffCommand):

@@ -33,6 +33,6 @@ def show(asker: Command, drawn: str, parsed_args: argparse.Namespace) -> None:
         file.write(drawn)
     if not webbrowser.open(Path(file.name).as_uri()):
         raise HostlerError(
-            f"no browser could be opened; the drawing is in {file.name}", hint="leave out --open"
+            "no browser could be opened", hint=f"less {file.name}; without --open the drawing is printed"
         )
     asker.print(file.name)

@@ -80,7 +80,8 @@ class SetQuota(Command):
         named = {resource: getattr(parsed_args, resource) for resource in quotas.RESOURCES}
         limits = {resource: limit for resource, limit in named.items() if limit is not None}
         if not limits:
-            raise UsageError(f"say at least one of {', '.join(f'--{name}' for name in quotas.RESOURCES)}")
+            options = ", ".join(f"--{name}" for name in quotas.RESOURCES)
+            raise UsageError(f"say at least one of {options}", hint="hostler quota set --help")
         wanted = {resource: None if limit == UNLIMITED else limit for resource, limit in limits.items()}
         with self.app.client() as client, client.database.transaction() as session:
             quotas.set_limits(session, parsed_args.project, wanted, force=parsed_args.force)

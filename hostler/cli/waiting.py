@@ -25,7 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def check(parsed_args: argparse.Namespace, waits: bool) -> None:
     """Refuse a time to wait where nothing waits."""
     if parsed_args.timeout is not None and not waits:
-        raise UsageError("--timeout is how long to wait: it needs --wait")
+        hint = "hostler migration watch --timeout 60 MIGRATION; the same command with --wait does both"
+        raise UsageError("--timeout is how long to wait: it needs --wait", hint=hint)
 
 
 def follow(asker: Command, client: Any, migration: str, parsed_args: argparse.Namespace) -> int:

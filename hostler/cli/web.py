@@ -95,7 +95,7 @@ def _tls(conf: cfg.ConfigOpts) -> dict[str, Any]:
         return {"ssl_certfile": web.tls_cert, "ssl_keyfile": web.tls_key}
     if not _is_loopback(web.bind):
         problem = f"[web] bind is {web.bind}, and tokens would pass the network in the clear"
-        hint = "set [web] tls_cert and tls_key, or bind = 127.0.0.1"
+        hint = "hostler config sample; set [web] tls_cert and tls_key, or bind = 127.0.0.1"
         raise BadConfiguration(where="the settings", problem=problem, hint=hint)
     return {}
 

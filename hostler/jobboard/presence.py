@@ -13,7 +13,7 @@ from typing import Any
 from kazoo.exceptions import KazooException, NodeExistsError
 
 from hostler import __version__
-from hostler.errors import Refused
+from hostler.errors import HostNameTaken
 from hostler.jobboard.board import Board
 
 LOG = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class Presence:
     def announce(self, stopping: threading.Event) -> None:
         """Say that this worker is alive; wait until an older session of it has ended.
 
-        A session that does not end belongs to another machine of the same name: :class:`~hostler.errors.Refused`.
+        A session that does not end belongs to another machine of the same name:
+        :class:`~hostler.errors.HostNameTaken`.
         """
         facts = {"version": __version__, "pid": os.getpid(), "since": time.time(), "host": self._host}
         deadline = self._clock() + 3 * self._session_timeout_s
@@ -92,5 +93,5 @@ class Presence:
             return True
         LOG.info("waiting for the session of this host's earlier worker to end")
         if not gone.wait(max(0.0, deadline - self._clock())):
-            raise Refused(f"another machine works as {self._host}: two hosts have the same [DEFAULT] host")
+            raise HostNameTaken(host=self._host)
         return True

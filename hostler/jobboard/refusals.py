@@ -17,6 +17,7 @@ from hostler.errors import (
 )
 from hostler.records import hosts, instances
 from hostler.records.models import Instance
+from hostler.views.text import command
 
 
 def movable(session: Session, server: str, dest: str | None, workers: Container[str]) -> Instance:
@@ -53,7 +54,7 @@ def unless_settled(session: Session, instance: Instance, method: str) -> None:
             state=f"resized, and migration {unconfirmed.uuid} waits to be confirmed",
             method=method,
             allowed="confirmed first",
-            hint=f"hostler server confirm {instance.name}",
+            hint=command("server", "confirm", instance.name, fallback=instance.uuid),
         )
     if instance.vm_state not in ("active", "stopped") or instance.task_state is not None:
         state = instance.task_state or instance.vm_state

@@ -19,11 +19,7 @@ from oslo_config import cfg
 
 from hostler.drivers.images.state import private_directory
 from hostler.drivers.processes import Process
-from hostler.errors import (
-    ReceiverUnavailable,
-    Refused,
-    ServerUnreachable,
-)
+from hostler.errors import ReceiverUnavailable, ServerUnreachable, WorkerRuns
 from hostler.jobboard import debts, lock, postman, reboot
 from hostler.jobboard.adoption import Adoption
 from hostler.jobboard.board import UNDECIDED, Board
@@ -142,7 +138,7 @@ class Worker:
         except lock.LockHeld as error:
             holder = error.process
             if not isinstance(holder, Process) or self.host in self._board.alive():
-                raise Refused(f"a worker of {self.host} runs already: {error}") from error
+                raise WorkerRuns(host=self.host, holder=str(error)) from error
             LOG.warning(
                 "the worker of %s hangs and has lost its session: process %d is ended", self.host, holder.pid
             )

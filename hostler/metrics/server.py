@@ -116,7 +116,7 @@ def _serving(address: str, port: int, app: WSGIApplication) -> Iterator[None]:
         server = make_server(address, port, app, server_class=kind, handler_class=_Handler)
     except OSError as error:
         problem = f"{address}, port {port}: {error.strerror or error}"
-        hint = "set [metrics] listen and port to what is free, or port to 0"
+        hint = f"ss -tlnp sport = {port}; set [metrics] listen and port to what is free, or port to 0"
         raise BadConfiguration(where="[metrics]", problem=problem, hint=hint) from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()

@@ -46,7 +46,7 @@ class Database:
         try:
             self.engine = _engine(make_url(url), connect_timeout_s)
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
-            hint = "pip install 'hostler[postgresql]' or 'hostler[mysql]' brings their drivers"
+            hint = "pip install 'hostler[postgresql]'; 'hostler[mysql]' brings the driver of the other"
             raise BadConfiguration(where="[database] connection", problem=str(error), hint=hint) from error
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._readers = sessionmaker(self.engine.execution_options(read_only=True), expire_on_commit=False)
@@ -102,8 +102,8 @@ class Database:
             try:
                 command.upgrade(config, "head")
             except CommandError as error:  # a revision that only a newer hostler knows
-                problem = str(error)
-                raise BadConfiguration(where=self.address, problem=problem, hint="upgrade hostler") from error
+                hint = "hostler --version; the tables are of a newer one, which is to be installed here, too"
+                raise BadConfiguration(where=self.address, problem=str(error), hint=hint) from error
         return ScriptDirectory.from_config(config).get_current_head() or ""
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from hostler.errors import (
     InstanceGroupExists,
     InstanceGroupNotFound,
     InstanceIsInGroup,
+    InstanceIsNotInGroup,
     Refused,
 )
 from hostler.records import instances
@@ -84,7 +85,8 @@ def members(session: Session, name: str) -> list[Instance]:
 def create(session: Session, name: str, policy: str) -> ServerGroup:
     """Make a group."""
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
-        raise Refused(f"a group cannot be called {name!r}")
+        hint = f"hostler group create --help; a name is printable and has {LONGEST_NAME} characters at most"
+        raise Refused(f"a group cannot be called {name!r}", hint=hint)
     if session.get(ServerGroup, name) is not None:
         raise InstanceGroupExists(name=name)
     group = ServerGroup(name=name, policy=policy)
@@ -124,10 +126,7 @@ def remove_member(session: Session, name: str, server: str) -> None:
     group, instance = get(session, name), instances.find(session, server)
     found = session.get(GroupMember, instance.uuid)
     if found is None or found.group_name != group.name:
-        raise Refused(
-            f"server {instance.name!r} is not in group {group.name!r}",
-            hint=f"hostler group show {group.name}",
-        )
+        raise InstanceIsNotInGroup(server=instance.name, group=group.name)
     session.delete(found)
 
 

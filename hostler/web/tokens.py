@@ -13,6 +13,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,8 @@ def issue(path: Path, name: str, role: str, days: int | None) -> str:
         finally:
             os.close(file)
     except OSError as error:
-        raise BadConfiguration(
-            where=str(path), problem=error.strerror or str(error), hint="be root"
-        ) from error
+        hint = shlex.join(["sudo", "hostler", "token", "create", name, "--role", role])
+        raise BadConfiguration(where=str(path), problem=error.strerror or str(error), hint=hint) from error
     return secret
 
 

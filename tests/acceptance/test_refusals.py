@@ -61,7 +61,7 @@ def test_what_the_records_alone_can_tell_is_refused_at_once(kvm1: Host, kvm2: Ho
         assert_refused(move(kvm1, "lonely", "kvm9"), "no host is called 'kvm9'", "try: hostler host list")
         assert_refused(move(kvm1, "lonely", "kvm1"), "is on kvm1 already", "try: hostler host list")
         ambiguous = move(kvm1, "settled", "kvm2")
-        assert_refused(ambiguous, "names 2 servers", "try: use the UUID")
+        assert_refused(ambiguous, "names 2 servers", "try: hostler server list; the UUID")
         assert guest.uuid in ambiguous.err and other.uuid in ambiguous.err
         assert_refused(
             hostler(kvm1, "server", "confirm", "lonely"),

@@ -94,7 +94,7 @@ class ConfirmingDriver(MessagingV2Driver):
 def _transport(conf: cfg.ConfigOpts, url: str) -> tuple[Any, str]:
     """Return oslo.messaging's transport and the broker's address, without user and password."""
     where = "[notifications] transport_url"
-    hint = "transport_url = rabbit://user:password@broker:5672/"
+    hint = "hostler config sample; transport_url = rabbit://user:password@broker:5672/"
     if not url:
         raise BadConfiguration(where=where, problem="it is not set, and messagingv2 needs it", hint=hint)
     try:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import shlex
 import stat
 import time
 from pathlib import Path
@@ -134,15 +135,13 @@ def _read_secret(name: str) -> bytes:
     except OSError as error:
         raise _bad(option, f"{name}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid()):
-        hint = f"chown root {name}; chmod 600 {name}"
-        raise _bad(option, f"{name} can be read by others than its owner", hint)
+        hint = f"chmod 600 {shlex.quote(name)}; root or the worker's user is to own it"
+        raise _bad(option, f"{name} can be read by others than its owner", hint=hint)
     if len(secret) < MIN_SECRET_BYTES:
-        hint = f"(umask 077; openssl rand -hex 32 > {name})"
-        raise _bad(option, f"{name} holds less than {MIN_SECRET_BYTES} bytes", hint)
+        hint = f"openssl rand -hex 32 | install -m 600 /dev/stdin {shlex.quote(name)}"
+        raise _bad(option, f"{name} holds less than {MIN_SECRET_BYTES} bytes", hint=hint)
     return secret
 
 
-def _bad(
-    option: str, problem: str, hint: str = "hostler config sample prints every setting"
-) -> BadConfiguration:
-    return BadConfiguration(where=f"[notifications] {option}", problem=problem, hint=hint)
+def _bad(option: str, problem: str, **hint: str) -> BadConfiguration:
+    return BadConfiguration(where=f"[notifications] {option}", problem=problem, **hint)

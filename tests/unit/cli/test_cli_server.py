@@ -116,7 +116,7 @@ def test_an_ambiguous_name_is_refused_with_the_candidates(world: World, hostler:
     assert ran.code == 3
     assert SERVER in ran.err
     assert other in ran.err
-    assert "  try: use the UUID" in ran.err
+    assert "  try: hostler server list; the UUID" in ran.err
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: type(refusal).__name__)

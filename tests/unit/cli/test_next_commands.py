@@ -1,16 +1,23 @@
-"""What an error tells to type next is something that can be typed."""
+"""What an error tells to type next is something that can be typed, and no refusal has nothing to tell."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
+import re
 import shlex
+import shutil
+import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from hostler.cli.app import HostlerApp
+from hostler.cli.base import UsageError
+from hostler.errors import HostlerError, InstanceIsLocked, Refused
 
 TOP = Path(__file__).resolve().parents[3]
 COMMANDS = {
@@ -18,6 +25,19 @@ COMMANDS = {
 }
 #: What stands for a value that is known only when the error is raised; a number, since some options want one.
 VALUE = "1"
+#: What the machine of whoever is refused has, though not every machine that runs these tests.
+OF_HOSTS = ("openstack", "pip", "sudo", "virsh")
+FIRST_WORDS = {name.split()[0] for name in COMMANDS} | {"--help", "--version"}
+
+
+class Said(NamedTuple):
+    """A literal of the program, and where it stands."""
+
+    place: str
+    words: str
+
+
+# -- what the program says --------------------------------------------------------------------------------
 
 
 def text_of(node: ast.AST) -> str:
@@ -27,39 +47,154 @@ def text_of(node: ast.AST) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else VALUE
 
 
-def told() -> Iterator[tuple[str, str]]:
-    """Give each literal of the program that is a command of hostler, with where it stands."""
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Give each module of the program."""
     for module in sorted((TOP / "hostler").rglob("*.py")):
-        tree = ast.parse(module.read_text())
+        yield str(module.relative_to(TOP)), ast.parse(module.read_text())
+
+
+def told() -> Iterator[Said]:
+    """Give each literal of the program that is a command of hostler."""
+    for name, tree in modules():
         parts = {
             id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr | ast.Constant) and id(node) not in parts:
                 words = text_of(node)
-                if words.startswith("hostler ") and words.split()[1].rstrip(":") in FIRST_WORDS:
-                    yield f"{module.relative_to(TOP)}:{node.lineno}", words
+                if words.startswith("hostler ") and words.split()[1].rstrip(":;") in FIRST_WORDS:
+                    yield Said(f"{name}:{node.lineno}", words)
 
 
-FIRST_WORDS = {name.split()[0] for name in COMMANDS} | {"--help"}
-TOLD = sorted(set(told()))
+def hints() -> Iterator[Said]:
+    """Give each literal that becomes the hint of one error: given to it, or put down as ``hint`` before."""
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            given = node.value if isinstance(node, ast.keyword) and node.arg == "hint" else None
+            if isinstance(node, ast.Assign):
+                targets = [each for target in node.targets for each in _each(target)]
+                values = _each(node.value)
+                named = [value for target, value in zip(targets, values, strict=False) if _is_hint(target)]
+                given = named[0] if named else None
+            if given is not None:
+                yield from (Said(f"{name}:{given.lineno}", words) for words in _literals(given))
 
 
-def test_the_walk_finds_what_is_told() -> None:
-    files = {place.split(":")[0] for place, _ in TOLD}
+def _each(node: ast.expr) -> list[ast.expr]:
+    return list(node.elts) if isinstance(node, ast.Tuple) else [node]
+
+
+def _is_hint(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "hint"
+
+
+def _literals(node: ast.expr) -> list[str]:
+    """Return the texts that *node* may be; a name is given here, and put down elsewhere."""
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return [text_of(node)]
+    if isinstance(node, ast.IfExp):
+        return _literals(node.body) + _literals(node.orelse)
+    return []
+
+
+def raised() -> Iterator[tuple[str, type[HostlerError], set[str]]]:
+    """Give each place that makes a refusal: the class, and the arguments that are named there."""
+    kinds = {kind.__name__: kind for kind in REFUSALS}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            named = {one.arg for one in node.keywords}
+            if called in kinds and None not in named:  # **facts may be anything
+                yield f"{name}:{node.lineno}", kinds[called], {str(one) for one in named}
+
+
+def every(kind: type[HostlerError]) -> Iterator[type[HostlerError]]:
+    """Give *kind* and all its leaves, wherever the program has them."""
+    yield kind
+    for leaf in kind.__subclasses__():
+        if leaf.__module__.startswith("hostler."):
+            yield from every(leaf)
+
+
+for _name, _tree in modules():  # those with refusals of their own: others may want what is not installed
+    if any(
+        getattr(base, "id", "") in ("Refused", "UsageError")
+        for node in _tree.body
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    ):
+        importlib.import_module(_name.removesuffix(".py").replace("/", "."))
+REFUSALS = sorted({*every(Refused), *every(UsageError)}, key=lambda kind: kind.__name__)
+TOLD, HINTS = sorted(set(told())), sorted(set(hints()))
+
+
+# -- what can be typed ------------------------------------------------------------------------------------
+
+
+def must_be_typed(place: str, hint: str) -> None:
+    """See that a hint is ``[on HOST: ]COMMAND[; remark]``, and its command one that exists."""
+    line = re.sub(r"^on \S+: ", "", re.sub(r"\{\w+\}", VALUE, hint)).split(";")[0]
+    for piece in re.split(r" \| | && ", line):
+        words = shlex.split(piece)
+        words = words[1:] if words[0] == "sudo" else words
+        if words[0] == "hostler":
+            must_parse(place, words[1:])
+        else:
+            assert words[0] in OF_HOSTS or shutil.which(words[0]), f"{place}: {hint}"
+        if words[0] == "systemctl":
+            assert (TOP / "packaging" / "systemd" / f"{words[-1]}.service").exists(), f"{place}: {hint}"
+
+
+def must_parse(place: str, words: list[str]) -> None:
+    """See that hostler's own command line takes *words*."""
+    if words in (["--help"], ["--version"]):
+        return
+    name = next((name for name in COMMANDS if f"{' '.join(words)} ".startswith(f"{name} ")), None)
+    assert name is not None, f"{place}: hostler {' '.join(words)}"
+    arguments = words[len(name.split()) :]
+    parser = COMMANDS[name].load()(HostlerApp(), None).get_parser(f"hostler {name}")
+    if arguments != ["--help"]:
+        parser.parse_args(arguments)
+
+
+def test_the_walks_find_what_is_told() -> None:
+    files = {said.place.split(":")[0] for said in TOLD}
     assert {"hostler/errors.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
+    files = {said.place.split(":")[0] for said in HINTS}
+    assert {"hostler/conf.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
+    names = {kind.__name__ for kind in REFUSALS}
+    assert {"InstanceNotFound", "HostIsAlive", "Unauthenticated", "UsageError"} <= names
 
 
 @pytest.mark.parametrize(("place", "words"), TOLD)
 def test_what_an_error_tells_to_type_is_a_command(place: str, words: str) -> None:
-    line = words.split(";")[0].split(" prints ")[0].split(" lists ")[0]
+    line = words.split(";")[0].split(" lists ")[0]
     line = line.replace("{", "").replace("}", "")  # a field of a template stands for itself
-    rest = shlex.split(line)[1:]
-    if rest == ["--help"]:
-        return
-    name = next((name for name in COMMANDS if f"{' '.join(rest)} ".startswith(f"{name} ")), None)
-    assert name is not None, f"{place}: {words}"
-    arguments = rest[len(name.split()) :]
-    parser = COMMANDS[name].load()(HostlerApp(), None).get_parser(f"hostler {name}")
-    if arguments != ["--help"]:
-        parser.parse_args(arguments)
+    must_parse(place, shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize(("place", "words"), HINTS)
+def test_a_hint_of_one_error_is_a_command(place: str, words: str) -> None:
+    must_be_typed(place, words)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REFUSALS if kind is not Refused])
+def test_every_refusal_has_a_next_command(kind: type[HostlerError]) -> None:
+    assert "hint_template" in kind.__dict__, "a hint of its own"
+    must_be_typed(kind.__name__, kind.hint_template)
+
+
+@pytest.mark.parametrize(("place", "kind", "named"), sorted(raised(), key=lambda one: one[0]))
+def test_whoever_refuses_fills_the_hint_in(place: str, kind: type[HostlerError], named: set[str]) -> None:
+    fields = {field for _, field, _, _ in string.Formatter().parse(kind.hint_template) if field}
+    assert "hint" in named or (kind is not Refused and fields <= named), f"{place}: {fields - named}"
+
+
+@pytest.mark.parametrize("name", ["web1", "a b", "it's", "-x", "--help", "$(reboot)"])
+def test_a_hint_can_be_pasted_whatever_the_server_is_called(name: str) -> None:
+    words = shlex.split(InstanceIsLocked(server=name, who="alice", reason="").hint)
+    parser = COMMANDS["server unlock"].load()(HostlerApp(), None).get_parser("hostler server unlock")
+    assert words[:3] == ["hostler", "server", "unlock"]
+    assert parser.parse_args(words[3:]).server == name
