@@ -6,6 +6,7 @@ oslo.config; the sample file is generated from :func:`list_opts` (``hostler`` is
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -342,6 +343,30 @@ metrics_opts: list[cfg.Opt] = [
     ),
 ]
 
+tracing_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "endpoint",
+        help="OTLP collector to which the worker sends a trace of each migration: https://HOST:4318, or http:// to this"
+        " machine alone. None for no traces. /v1/traces is added to an address without a path.",
+    ),
+    cfg.StrOpt("ca_file", help="Certificates that it trusts there, in PEM, instead of the usual ones."),
+    cfg.DictOpt(
+        "headers",
+        default={},
+        secret=True,
+        help="What it says of itself to the collector: Authorization:Bearer TOKEN.",
+    ),
+    cfg.FloatOpt(
+        "timeout",
+        default=5.0,
+        min=0.1,
+        help="Seconds until spans that the collector does not take are dropped.",
+    ),
+    cfg.IntOpt(
+        "queue", default=2048, min=1, help="Spans that wait for the collector; those beyond are dropped."
+    ),
+]
+
 GROUPS: dict[str, list[cfg.Opt]] = {
     "DEFAULT": default_opts,
     "database": database_opts,
@@ -355,7 +380,11 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "openstack": openstack_opts,
     "web": web_opts,
     "metrics": metrics_opts,
+    "tracing": tracing_opts,
 }
+
+#: OpenTelemetry would say of each batch that it was not taken.
+_LOG_LEVELS = ("alembic=WARN", "oslo_service=WARN", "opentelemetry=CRITICAL")
 
 _HOST_NAME = types.String(regex=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
 
@@ -368,7 +397,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def register(conf: cfg.ConfigOpts) -> None:
     """Make every setting known to *conf*."""
     log.register_options(conf)
-    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "alembic=WARN", "oslo_service=WARN"])
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), *_LOG_LEVELS])
     for group, options in GROUPS.items():
         conf.register_opts(options, group=None if group == "DEFAULT" else group)
 
@@ -401,3 +430,11 @@ def check(conf: cfg.ConfigOpts, *, worker: bool = False) -> None:
         _HOST_NAME(conf.host)
     except ValueError as error:
         raise BadConfiguration(where=where, problem=f"[DEFAULT] host: {error}", hint=hint) from error
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address or name is this machine's own: nobody else hears what is said to it."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hostler.cli.base import Command
+from hostler.conf import is_loopback
 from hostler.errors import BadConfiguration
 
 if TYPE_CHECKING:
@@ -93,15 +93,8 @@ def _tls(conf: cfg.ConfigOpts) -> dict[str, Any]:
     web = conf.web
     if web.tls_cert and web.tls_key:
         return {"ssl_certfile": web.tls_cert, "ssl_keyfile": web.tls_key}
-    if not _is_loopback(web.bind):
+    if not is_loopback(web.bind):
         problem = f"[web] bind is {web.bind}, and tokens would pass the network in the clear"
         hint = "hostler config sample; set [web] tls_cert and tls_key, or bind = 127.0.0.1"
         raise BadConfiguration(where="the settings", problem=problem, hint=hint)
     return {}
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -25,8 +25,9 @@ from hostler.jobboard.details import StoredFlow, load_flow
 from hostler.records import fence, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
-from hostler.records.models import AtomRow, Debt, now
+from hostler.records.models import AtomRow, Debt, Migration, now
 from hostler.tasks.base import Drivers, HostTask, Leg, MigrationFacts, Timeouts
+from hostler.tracing.tracer import Tracer, TurnFacts, Untraced
 
 LOG = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class Payer:
     timeouts: Timeouts
     state_path: str
     run_path: str
+    tracer: Tracer = field(default_factory=Untraced)
 
     def pay(self) -> set[str]:
         """Undo what is owed; return the migrations of which something still is.
@@ -159,26 +161,41 @@ class Payer:
         with self.database.reading() as session:
             instance = moves.get(session, debt.migration_uuid).instance_uuid
         with lock.held(self.run_path, f"instance-{instance}"):
-            _pay_one(self.database, debt, self.drivers, self.timeouts, self.state_path)
+            self._pay_one(debt)
 
-
-def _pay_one(database: Database, debt: Debt, drivers: Drivers, timeouts: Timeouts, state_path: str) -> None:
-    with database.reading() as session:
-        migration = moves.get(session, debt.migration_uuid)
-        flow = load_flow(session, debt.flow_uuid)
-        epoch = fence.current_epoch(session, debt.migration_uuid)
-    LOG.info("%s: %s was away and undoes %s now", migration.instance_name, debt.host, debt.task)
-    records = FencedRecords(database, migration.uuid, epoch, debt.host)
-    leg = DebtLeg(debt.host, MigrationFacts.of(migration), records, drivers, timeouts, state_path)
-    undo(leg, flow, debt.task)
-    with records.transaction() as session:
-        session.execute(
-            delete(Debt).where(
-                Debt.host == debt.host, Debt.migration_uuid == debt.migration_uuid, Debt.task == debt.task
+    def _pay_one(self, debt: Debt) -> None:
+        with self.database.reading() as session:
+            migration = moves.get(session, debt.migration_uuid)
+            flow = load_flow(session, debt.flow_uuid)
+            epoch = fence.current_epoch(session, debt.migration_uuid)
+        LOG.info("%s: %s was away and undoes %s now", migration.instance_name, debt.host, debt.task)
+        records = FencedRecords(self.database, migration.uuid, epoch, debt.host)
+        facts = MigrationFacts.of(migration)
+        leg = DebtLeg(debt.host, facts, records, self.drivers, self.timeouts, self.state_path)
+        with self.tracer.owed(_facts(debt, migration, flow, epoch), debt.task):
+            undo(leg, flow, debt.task)
+        with records.transaction() as session:
+            session.execute(
+                delete(Debt).where(
+                    Debt.host == debt.host,
+                    Debt.migration_uuid == debt.migration_uuid,
+                    Debt.task == debt.task,
+                )
             )
-        )
-        records.note(session, "paid", f"{debt.host} was away and has undone {debt.task}")
-        forget_if_over(session, migration.uuid)
+            records.note(session, "paid", f"{debt.host} was away and has undone {debt.task}")
+            forget_if_over(session, migration.uuid)
+
+
+def _facts(debt: Debt, migration: Migration, flow: StoredFlow, epoch: int) -> TurnFacts:
+    return TurnFacts(
+        migration=migration.uuid,
+        flow=flow.row.name,
+        flow_uuid=debt.flow_uuid,
+        instance=migration.instance_uuid,
+        host=debt.host,
+        epoch=epoch,
+        attempt=1,
+    )
 
 
 def _arguments(step: HostTask, flow: StoredFlow) -> dict[str, Any]:

@@ -33,11 +33,14 @@ from hostler.records.models import Migration, now
 from hostler.records.states import STATUS
 from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
+from hostler.tracing.tracer import Tracer, Turn, TurnFacts, Untraced
 
 LOG = logging.getLogger(__name__)
 
 #: What says nothing of the migration: a server did not answer, and is asked again.
 PASSING = (Passing, KazooException)
+#: In which state a step is that a worker was about when it was interrupted.
+_BEGUN = {Execute: states.RUNNING, Revert: states.REVERTING}
 
 
 class End(enum.Enum):
@@ -66,6 +69,7 @@ class MigrationLeg:
         scheduler: Scheduler | None = None,
         lock: int | None = None,
         meter: Meter | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.claim = claim
         self.board = board
@@ -78,6 +82,8 @@ class MigrationLeg:
         self._is_dead = is_dead
         self._scheduler = scheduler
         self._meter = meter or Meter()
+        self._tracer = tracer or Untraced()
+        self._turn: Turn
         self.host = claim.host
         self.records = FencedRecords(database, claim.posting.migration, claim.posting.epoch, claim.host)
         self.migration: MigrationFacts
@@ -101,6 +107,12 @@ class MigrationLeg:
 
     def run(self) -> End:
         """Work on the job until it is not this host's any more; :class:`~hostler.errors.Interrupted` passes."""
+        with self._tracer.turn(_turn(self.claim)) as self._turn:
+            end = self._run()
+            self._turn.ended(end.value)
+        return end
+
+    def _run(self) -> End:
         row = self._begin()
         if row is None:
             self.board.consume(self.claim)
@@ -159,7 +171,7 @@ class MigrationLeg:
             if self.tether.ending:
                 self.board.abandon(self.claim, counts=False)
                 return End.GIVEN_BACK
-            self._run_engine(row, flow)
+            self._run_engine(row, flow, decision)
 
     def _look(self, row: Migration) -> tuple[StoredFlow, Migration]:
         """Return flow and migration as the records have them now."""
@@ -214,7 +226,8 @@ class MigrationLeg:
             return False
         step = decision.step
         if step.undone_anywhere:
-            debts.undo(self, flow, step.name)
+            with self._turn.undoing(step.name):
+                debts.undo(self, flow, step.name)
         with self.records.transaction() as session:
             debts.put_down(session, flow, step)
             if not step.undone_anywhere:
@@ -222,7 +235,7 @@ class MigrationLeg:
                 self.records.note(session, "owed", f"{host} is away and undoes {step.name} when it is back")
         return True
 
-    def _run_engine(self, row: Migration, flow: StoredFlow) -> None:
+    def _run_engine(self, row: Migration, flow: StoredFlow, decision: Execute | Revert) -> None:
         """Let TaskFlow carry out steps until the next one is another host's, or the flow ends."""
         detail = flow.detail()
         engine = LegEngine(flow.made(), detail, LegBackend(self.records, detail))
@@ -231,7 +244,10 @@ class MigrationLeg:
         boundary = Boundary(engine, flow, row, self.host, self.tether)
         for state in (states.SUCCESS, states.REVERTED):
             engine.atom_notifier.register(state, boundary.passed)
-        engine.atom_notifier.register(Notifier.ANY, self._meter.stopwatch(row.flow_name))
+        for watch in (self._meter.stopwatch(row.flow_name), self._turn.passed):
+            engine.atom_notifier.register(Notifier.ANY, watch)
+            if flow.states[decision.step.name][0] == _BEGUN[type(decision)]:  # TaskFlow says no state twice
+                watch(_BEGUN[type(decision)], {"task_name": decision.step.name})
         try:
             engine.run()
         except Exception as error:  # noqa: BLE001 - whatever a step raised; Interrupted passes
@@ -245,6 +261,7 @@ class MigrationLeg:
         verb = "goes on" if isinstance(decision, Execute) else "walks back"
         LOG.info("%s: %s with %s", self.migration.name, f"{host} {verb}", decision.step.name)
         self.board.hand_over(self.claim, host)
+        self._turn.baton(host)
         return End.HANDED_OVER
 
     def _end(self, row: Migration, flow: StoredFlow, decision: Stuck | Finished) -> End:
@@ -271,6 +288,7 @@ class MigrationLeg:
             debts.forget_if_over(session, row.uuid)
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self._meter.migration_ended(row.flow_name, outcome)
+        self._turn.flow_ended(self.migration, outcome, flow.row.created_at)
         self.board.consume(self.claim)
         if self.tether.interrupted:
             self.board.forget_wish(row.uuid)
@@ -356,6 +374,19 @@ class MigrationLeg:
         self.board.park(self.claim, {"step": step, "reason": reason, "commands": commands, "host": self.host})
         LOG.error("migration %s was parked: %s; try: %s", uuid, reason, commands[0])
         return End.PARKED
+
+
+def _turn(claim: Claim) -> TurnFacts:
+    posting = claim.posting
+    return TurnFacts(
+        migration=posting.migration,
+        flow=posting.flow,
+        flow_uuid=posting.flow_uuid,
+        instance=posting.instance,
+        host=claim.host,
+        epoch=posting.epoch,
+        attempt=posting.attempts,
+    )
 
 
 def _is_of(posting: Posting, row: Migration) -> bool:

@@ -43,6 +43,8 @@ from hostler.records.models import Migration
 from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, Timeouts
 from hostler.tasks.domain import MIGRATIONS
+from hostler.tracing import configured
+from hostler.tracing.tracer import Tracer
 
 LOG = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Worker:
         self._presence: Presence
         self._surgery: Surgery
         self._report: HostReport
+        self._tracer: Tracer
         self._adoption = Adoption(database, drivers.hypervisor, self.host)
         self._scheduler = Scheduler.from_conf(conf)
         self._timeouts = Timeouts(
@@ -102,6 +105,7 @@ class Worker:
                 session_timeout_s=self.conf.zookeeper.session_timeout,
             )
             self._take_host(stack)
+            self._tracer = stack.enter_context(configured.at_work(self.conf, self._meter))
             stack.enter_context(metrics.at_work(self.conf, self.database, self._meter, self._health))
             self._prepare_host()
             self._announce()
@@ -230,7 +234,13 @@ class Worker:
     def _pay_debts(self) -> set[str]:
         """Undo what this host owes from a time when it was away; return the migrations whose undo it still owes."""
         payer = debts.Payer(
-            self.database, self.host, self.drivers, self._timeouts, self.conf.state_path, self.conf.run_path
+            self.database,
+            self.host,
+            self.drivers,
+            self._timeouts,
+            self.conf.state_path,
+            self.conf.run_path,
+            self._tracer,
         )
         return payer.pay()
 
@@ -277,6 +287,7 @@ class Worker:
             self._scheduler,
             held,
             self._meter,
+            self._tracer,
         )
         return leg.run()
 

@@ -80,6 +80,12 @@ OF_WORKER = (
     ),
     Metric("hostler_send_rate_bytes_per_second", "gauge", "How fast the copies under way here send, in all."),
     Metric("hostler_copies", "gauge", "Copies under way from this host."),
+    Metric(
+        "hostler_dropped_spans",
+        "counter",
+        "Spans of traces that the collector did not take, or for which the queue had no room.",
+        ("reason",),
+    ),
 )
 
 #: Of the whole installation, from its records: every worker says the same, and one that lives is enough.

@@ -45,6 +45,7 @@ class Meter:
         self.mended_blocks = made["hostler_mended_blocks"]
         self.send_rate = made["hostler_send_rate_bytes_per_second"]
         self.copies = made["hostler_copies"]
+        self._dropped = made["hostler_dropped_spans"]
         self.loop_overdue = made["hostler_loop_overdue_seconds"]
         self.connected = made["hostler_zookeeper_connected"]
         made["hostler_worker_info"].labels(host, __version__).set(1)
@@ -79,6 +80,10 @@ class Meter:
     def turn_ended(self, end: str) -> None:
         """Count a turn of this host."""
         self._turns.labels(end).inc()
+
+    def spans_dropped(self, why: str, count: int) -> None:
+        """Count spans that nobody will see."""
+        self._dropped.labels(why).inc(count)
 
     # -- the flow -----------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ from hostler.records.models import (
 )
 from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, HostTask, Timeouts
+from hostler.tracing.tracer import Tracer, Untraced
 
 INSTANCES = "/var/lib/libvirt/instances"
 POOL = "/var/lib/libvirt/images"
@@ -137,6 +138,7 @@ class World:
             share(directory, "kvm1", "kvm2")
         self.scheduler = Scheduler.from_conf(self.conf)
         self.dead: set[str] = set()
+        self.tracers: dict[str, Tracer] = {}
         self.tether = Tether()
         self.board.ensure(*self.hosts)
         for host in self.hosts.values():
@@ -271,7 +273,9 @@ class World:
         one = self.hosts[host]
         one.hypervisor.power_on()
         run_path = str(self.directory / host / "run")
-        assert not debts.Payer(self.database, host, one.drivers, TIMEOUTS, one.state_path, run_path).pay()
+        tracer = self.tracers.get(host, Untraced())
+        payer = debts.Payer(self.database, host, one.drivers, TIMEOUTS, one.state_path, run_path, tracer)
+        assert not payer.pay()
         one.receiver.restore()
         Adoption(self.database, one.hypervisor, host).run()
 
@@ -291,6 +295,7 @@ class World:
             self.tether,
             self.dead.__contains__,
             self.scheduler,
+            tracer=self.tracers.get(host),
         )
         try:
             return leg.run()

@@ -85,6 +85,7 @@ def test_no_label_can_name_a_server_or_a_migration() -> None:
     labels = {label for metric in METRICS.values() for label in metric.labels}
     assert labels == {
         *("host", "version", "flow", "step", "direction", "outcome", "end", "phase", "status", "vm_state"),
+        "reason",
     }
 
 
