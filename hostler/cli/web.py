@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from oslo_config import cfg
 
 _DAYS = 90
+#: Seconds that answers under way have when the server ends; streams of events end by themselves, sooner.
+_PATIENCE_S = 5
 
 
 class ServeWeb(Command):
@@ -50,19 +52,27 @@ class ServeWeb(Command):
         tokens = Tokens(Path(conf.web.tokens_file))
         with self.app.client() as client:
             client.database  # noqa: B018 - one that is away, or of another version, is told before anybody comes
-            app = application(client, tokens, operate=parsed_args.operate, secure=bool(tls))
-            scheme = "https" if tls else "http"
-            self.print(f"{scheme}://{conf.web.bind}:{conf.web.port}/")
-            uvicorn.run(
+            app = application(
+                client,
+                tokens,
+                operate=parsed_args.operate,
+                secure=bool(tls),
+                ending=lambda: server.should_exit,
+            )
+            settings = uvicorn.Config(
                 app,
                 host=conf.web.bind,
                 port=conf.web.port,
                 log_level="warning",
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=_PATIENCE_S,
                 **tls,
             )
+            server = uvicorn.Server(settings)
+            scheme = "https" if tls else "http"
+            self.print(f"{scheme}://{conf.web.bind}:{conf.web.port}/")
+            server.run()
 
 
 class IssueToken(Command):

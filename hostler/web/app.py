@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,21 @@ STREAMS = 100
 _SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 
-def application(client: Client, tokens: Tokens, *, operate: bool = False, secure: bool = False) -> Starlette:
-    """Return the application. *secure*: it is served with TLS, and the cookie never goes without."""
+def application(
+    client: Client,
+    tokens: Tokens,
+    *,
+    operate: bool = False,
+    secure: bool = False,
+    ending: Callable[[], bool] = lambda: False,
+) -> Starlette:
+    """Return the application.
+
+    *secure*: it is served with TLS, and the cookie never goes without. *ending*: whether its server ends, and streams
+    must not keep it.
+    """
     office, sessions = Office(client), Sessions(tokens)
-    pages = _Pages(office, sessions, operate=operate, secure=secure)
+    pages = _Pages(office, sessions, operate=operate, secure=secure, ending=ending)
     static = Mount("/static", StaticFiles(packages=[("hostler.web", "static")]), name="static")
     routes = [static, *Api(office, sessions, operate=operate).routes(), *pages.routes()]
     return Starlette(
@@ -56,11 +67,14 @@ def application(client: Client, tokens: Tokens, *, operate: bool = False, secure
 
 
 class _Pages:
-    def __init__(self, office: Office, sessions: Sessions, *, operate: bool, secure: bool) -> None:
+    def __init__(
+        self, office: Office, sessions: Sessions, *, operate: bool, secure: bool, ending: Callable[[], bool]
+    ) -> None:
         self._office = office
         self._sessions = sessions
         self._operate = operate
         self._secure = secure
+        self._ending = ending
         self._streams = 0
         folder = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
         self._templates = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -156,19 +170,26 @@ class _Pages:
         try:
             yield "retry: 2000\n\n"
             still = STILL_S
-            while True:
+            while not self._ending():
                 visitor(request, self._sessions)  # a token may end meanwhile
-                one = await run_in_threadpool(watched.look, anyway=still >= STILL_S)
-                if one is not None:
+                seen = await run_in_threadpool(watched.look, anyway=still >= STILL_S)
+                if seen is not None:
                     still = 0.0
-                    html = self._templates.get_template("live.html").render(one=one)
-                    yield f"data: {json.dumps({'html': html, 'state': one.state, 'verbs': one.verbs})}\n\n"
+                    yield f"data: {json.dumps(self._event(*seen))}\n\n"
                 await asyncio.sleep(TICK_S)
                 still += TICK_S
         except HostlerError as error:
             LOG.info("a browser's stream ends: %s", error)  # it comes back, and is told then
         finally:
             self._streams -= 1
+
+    def _event(self, one: told.Shown, timeline: told.Timeline | None) -> dict[str, Any]:
+        """Return what the page shows anew; without *timeline* its history stays."""
+        html = self._templates.get_template("live.html").render(one=one)
+        event = {"html": html, "state": one.state, "verbs": one.verbs}
+        if timeline is not None:
+            event["history"] = self._templates.get_template("history.html").render(history=timeline.history)
+        return event
 
     # -- what went wrong ----------------------------------------------------------------------------------
 

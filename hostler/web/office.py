@@ -111,16 +111,25 @@ class Watched:
         with office.client.database.reading() as session:
             self._reader = Reader(moves.find(session, name).uuid)
         self._pulse: object = None
+        self._told: told.Timeline | None = None
 
-    def look(self, *, anyway: bool = False) -> told.Shown | None:
-        """Return it if anything has changed since the last look, or *anyway*: one statement tells that."""
+    def look(self, *, anyway: bool = False) -> tuple[told.Shown, told.Timeline | None] | None:
+        """Return it if anything has changed since the last look, or *anyway*: one statement tells that.
+
+        With it comes what happened so far, if that is not the same as at the last look.
+        """
         with self._office.client.database.reading() as session:
             pulse = pulses(session, [self._reader.uuid]).get(self._reader.uuid)
-            if pulse == self._pulse and not anyway:
+            changed, self._pulse = pulse != self._pulse, pulse
+            if not changed and not anyway:
                 return None
-            self._pulse = pulse
             seen = self._reader.read(session)
-        return self._office.tell(seen)
+            happened = timeline.of(session, moves.get(session, self._reader.uuid)) if changed else []
+        entries = told.Timeline([told.happened(entry) for entry in happened])
+        if not changed or entries == self._told:
+            return self._office.tell(seen), None
+        self._told = entries
+        return self._office.tell(seen), entries
 
 
 def _host(

@@ -17,6 +17,7 @@ import pytest
 
 import hostler
 from lab.places import CHECKOUT
+from lab.sockets import free_port
 
 #: Everything is written into a tmpfs of a mount namespace, and is gone with it.
 INSIDE = """
@@ -34,6 +35,18 @@ SYSTEMCTL = r"""
 mkdir -p /run/systemd/system
 printf '#!/bin/sh\necho "systemctl $*"\n' >/usr/local/bin/systemctl
 chmod 755 /usr/local/bin/systemctl
+"""
+
+
+#: Asks for the page until it is there.
+LOOK = """
+import contextlib, sys, time, urllib.request
+for _ in range(600):
+    time.sleep(0.1)
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/login")
+        sys.exit(print("the page is served"))
+sys.exit("no page")
 """
 
 
@@ -109,16 +122,31 @@ def test_the_wheel_brings_a_program_that_makes_its_tables(environment: Path, tmp
 
 
 def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(deb: Path) -> None:
+    port = free_port()
     said = on_a_host(
         deb,
-        """
+        f"""
         dpkg -i /root/hostler.deb
         cp /usr/share/doc/hostler/examples/hostler.conf /etc/hostler/hostler.conf
-        printf '[database]\\nconnection = sqlite:////root/records.db\\n' >>/etc/hostler/hostler.conf
+        mkdir /srv/records
+        printf '[database]\\nconnection = sqlite:////srv/records/it.db\\n' >>/etc/hostler/hostler.conf
+        printf '[zookeeper]\\nhosts = 127.0.0.1:{port}\\n' >>/etc/hostler/hostler.conf
         hostler db upgrade
         systemd-tmpfiles --create hostler.conf
         stat -c 'mode %a %G' /etc/hostler /etc/hostler/hostler.conf
-        systemd-analyze verify hostler-worker.service
+        systemd-analyze verify hostler-worker.service hostler-web.service
+        systemd-analyze security --offline=true --threshold=20 --no-pager hostler-web.service >/root/exposure
+        ls /etc/systemd/system/multi-user.target.wants | grep hostler || echo nothing starts by itself
+        printf '[web]\\nport = {port}\\n' >>/etc/hostler/hostler.conf
+        hostler token create alice
+        stat -c 'tokens %a %U:%G' /etc/hostler/web-tokens
+        page() {{ setpriv --reuid hostler-web --regid hostler-web --groups hostler "$@"; }}
+        chown -R hostler-web /srv/records
+        page hostler web &
+        /usr/lib/hostler/bin/python3 -c '{LOOK}' {port}
+        kill $! && wait $! || true
+        page sh -c 'cat /etc/hostler/web-tokens' | cut -d' ' -f1,2
+        page touch /etc/hostler/mine /var/lib/hostler/mine || echo it writes nowhere
         mkdir -p /var/lib/hostler && touch /var/lib/hostler/needed-for-an-undo
         cd /usr/share/man && ls man1/hostler.1.gz man5/hostler.conf.5.gz man8/hostler-worker.8.gz
         bash -ec '. /usr/share/bash-completion/completions/hostler; complete -p hostler'
@@ -134,6 +162,11 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
     for line in (
         "mode 750 hostler",
         "mode 640 hostler",
+        "nothing starts by itself",
+        "tokens 640 root:hostler-web",
+        "reader alice",
+        "the page is served",
+        "it writes nowhere",
         "program gone",
         "settings gone",
         "needed-for-an-undo",

@@ -9,6 +9,9 @@ source.addEventListener("message", (event) => {
   const told = JSON.parse(event.data);
   live.innerHTML = told.html;
   live.dataset.state = told.state;
+  if (told.history !== undefined) {
+    document.querySelector("#history").innerHTML = told.history;
+  }
   for (const form of document.querySelectorAll("[data-verb]")) {
     form.hidden = !told.verbs.includes(form.dataset.verb);
   }

@@ -42,9 +42,9 @@ def served(world: World, tmp_path: Path) -> Iterator[Served]:
     """The page, with --operate."""
     file = tmp_path / "web-tokens"
     reader, operator = (tokens.issue(file, f"a-{role}", role, 1) for role in tokens.ROLES)
-    app = application(world.client, tokens.Tokens(file), operate=True)
+    app = application(world.client, tokens.Tokens(file), operate=True, ending=lambda: server.should_exit)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -32,6 +32,10 @@ def state_is(browser: Any, state: str) -> None:
     wait(browser, lambda _: browser.find_elements(By.CSS_SELECTOR, live))
 
 
+def history(browser: Any) -> str:
+    return str(browser.find_element(By.ID, "history").text)
+
+
 def steps(browser: Any, state: str) -> int:
     return len(browser.find_elements(By.CSS_SELECTOR, f".t-{state}"))
 
@@ -54,6 +58,8 @@ def test_a_move_is_watched_from_start_to_end(browser: Any, served: Served) -> No
     state_is(browser, "success")
     assert steps(browser, "pending") == 0
     assert "done: " in browser.find_element(By.ID, "live").text
+    wait(browser, lambda _: "cold_migration: success" in history(browser))  # nobody has loaded it again
+    assert "HandOver done" in history(browser)
     drawn = (
         "return document.querySelector('#graph').complete && document.querySelector('#graph').naturalWidth"
     )
@@ -73,6 +79,7 @@ def test_a_failure_is_walked_back_under_ones_eyes(browser: Any, served: Served) 
     state_is(browser, "reverted")
     assert steps(browser, "undone") > 0
     assert "web1 is back on kvm1" in browser.find_element(By.ID, "live").text
+    wait(browser, lambda _: "InspectInstance undone" in history(browser))
     browser.get("about:blank")  # it leaves, and returns
     browser.back()
     state_is(browser, "reverted")
