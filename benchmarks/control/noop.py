@@ -103,6 +103,12 @@ class NoopFiles:
 
     absent = missing
 
+    def make_parts(self, *_: Any, **__: Any) -> list[Unit]:
+        return []
+
+    def other_contents(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
     def marked(self, *_: Any) -> list[Any]:
         return []
 
