@@ -128,6 +128,22 @@ database_opts = [
 zookeeper_opts = [
     cfg.ListOpt("hosts", default=[], help="ZooKeeper servers, host:port each."),
     cfg.StrOpt("root", default="/hostler", help="Node under which everything of hostler lies."),
+    cfg.BoolOpt(
+        "tls", default=False, help="Whether these are ports for TLS: the servers prove who they are."
+    ),
+    cfg.StrOpt("ca_file", help="Certificates that are trusted there, in PEM, beside the system's."),
+    cfg.StrOpt("tls_cert", help="File of this machine's own certificate (PEM), where the servers want one."),
+    cfg.StrOpt("tls_key", help="File of that certificate's key."),
+    cfg.StrOpt(
+        "auth",
+        choices=[
+            ("digest", "whoever knows user and password may touch what hostler has in ZooKeeper"),
+            ("sasl", "the same, and the servers know the user; wants the extra hostler[sasl]"),
+        ],
+        help="How hostler proves to ZooKeeper who it is. None: it does not, and anybody may touch what it has there.",
+    ),
+    cfg.StrOpt("user", help="Who it is; the same on every host."),
+    cfg.StrOpt("password", secret=True, help="What proves it."),
     cfg.FloatOpt(
         "session_timeout", default=10.0, min=1, help="Seconds after which a silent worker loses its claims."
     ),

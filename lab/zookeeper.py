@@ -21,6 +21,11 @@ from lab.process import Daemon, LabError, wait_until
 from lab.sockets import free_port, listens
 
 JAR = Path("/usr/share/java/zookeeper.jar")
+#: What it needs for TLS and the distribution's jar does not name.
+NETTY = [
+    Path(f"/usr/share/java/netty-{part}.jar")
+    for part in ("codec", "resolver", "transport-native-unix-common")
+]
 
 CONFIGURATION = """\
 tickTime=500
@@ -35,6 +40,37 @@ maxClientCnxns=0
 admin.enableServer=false
 4lw.commands.whitelist=srvr,ruok,dump,mntr,cons
 """
+
+
+SECURE = """\
+serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
+secureClientPort={port}
+secureClientPortAddress={address}
+ssl.keyStore.location={identity}
+ssl.keyStore.type=PEM
+ssl.trustStore.location={ca}
+ssl.trustStore.type=PEM
+ssl.clientAuth={clients}
+authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider
+"""
+
+#: Who may come by SASL, for Java's login module.
+USERS = """\
+Server {{
+  org.apache.zookeeper.server.auth.DigestLoginModule required user_{user}="{password}";
+}};
+"""
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A port with TLS beside the plain one, and a user who is known by SASL."""
+
+    identity: Path  #: certificate and key, PEM, in one file
+    ca: Path  #: who signs the clients' certificates
+    user: str
+    password: str
+    clients_prove: bool = True  #: whether clients must show a certificate
 
 
 @dataclass(frozen=True)
@@ -56,12 +92,15 @@ class ZooKeeper:
         port: int | None = None,
         prefix: Sequence[str] = (),
         membership: Membership | None = None,
+        secure: Secure | None = None,
     ) -> None:
         self.directory = directory
         self.address = address
         self.port = port or _recorded_port(directory) or free_port(address)
         self._prefix = list(prefix)
         self._membership = membership
+        self._secure = secure
+        self.secure_port = free_port(address) if secure else None
         self._daemon = Daemon(directory / "pid.json")
 
     @property
@@ -104,6 +143,8 @@ class ZooKeeper:
         if self._membership is not None:
             (data / "myid").write_text(str(self._membership.number))
             settings += "".join(f"{line}\n" for line in self._membership.servers)
+        if self._secure is not None:
+            settings += self._open_secure_port(self._secure)
         (self.directory / "zoo.cfg").write_text(settings)
         self._daemon.start(self._command(), self.directory / "log")
 
@@ -115,12 +156,27 @@ class ZooKeeper:
         """End the server as a crash would."""
         self._daemon.end(signal.SIGKILL)
 
+    def _open_secure_port(self, secure: Secure) -> str:
+        """Return what zoo.cfg says of it, and write down who may come."""
+        users = USERS.format(user=secure.user, password=secure.password)
+        (self.directory / "users").write_text(users)
+        return SECURE.format(
+            port=self.secure_port,
+            address=self.address,
+            identity=secure.identity,
+            ca=secure.ca,
+            clients="need" if secure.clients_prove else "none",
+        )
+
     def _command(self) -> list[str]:
         java = "java -Xms32m -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"
         options = "-Dzookeeper.jmx.log4j.disable=true -Dzookeeper.forceSync=no"
         server = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
         zoo_cfg = str(self.directory / "zoo.cfg")
-        return [*self._prefix, *java.split(), *options.split(), "-cp", str(JAR), server, zoo_cfg]
+        if self._secure is not None:
+            options += f" -Djava.security.auth.login.config={self.directory / 'users'}"
+        path = ":".join(str(jar) for jar in (JAR, *(NETTY if self._secure else ())))
+        return [*self._prefix, *java.split(), *options.split(), "-cp", path, server, zoo_cfg]
 
     def _serves(self) -> bool:
         if self.pid is None:

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import AuthFailedError, KazooException, NoAuthError
 from kazoo.handlers.threading import KazooTimeoutError
 from oslo_config import cfg
 from sqlalchemy.orm import Session
@@ -23,7 +23,7 @@ from hostler.jobboard.news import News
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.resizing import Wanted
 from hostler.jobboard.verification import Disk
-from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.jobboard.zookeeper import connect, disconnect, stranger
 from hostler.records import fence, groups, hosts, instances
 from hostler.records.database import Database
 from hostler.records.models import Instance, Migration, new_uuid
@@ -347,6 +347,8 @@ class Client:
     def _zookeeper(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
+        except (NoAuthError, AuthFailedError) as error:
+            raise stranger(self._conf, error) from error
         except (KazooException, KazooTimeoutError) as error:
             where = ",".join(self._conf.zookeeper.hosts)
             raise ServerUnreachable(

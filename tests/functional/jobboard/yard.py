@@ -138,8 +138,11 @@ def told(**changes: Any) -> Iterator[Script]:
 class Yard:
     """Records and boards of kvm1 and kvm2; the test itself is both workers, or starts real ones."""
 
-    def __init__(self, directory: Path, zookeeper_hosts: str, database_url: str) -> None:
+    def __init__(
+        self, directory: Path, zookeeper_hosts: str, database_url: str, **settings_of_all: Any
+    ) -> None:
         self.directory = directory
+        self.settings_of_all = settings_of_all
         self.zookeeper_hosts = zookeeper_hosts
         self.database_url = database_url
         self.root = f"/yard-{uuid.uuid4().hex[:8]}"
@@ -198,7 +201,7 @@ class Yard:
         conf.set_override("my_ip", "127.0.0.1")
         conf.set_override("state_path", str(self.directory / host / "state"))
         conf.set_override("run_path", str(self.directory / host / "run"))
-        for name, value in settings_of.items():
+        for name, value in (self.settings_of_all | settings_of).items():
             group, _, option = name.rpartition("__")
             conf.set_override(option, value, group or None)
         return conf

@@ -58,7 +58,7 @@ def set_in_pages() -> Iterator[tuple[str, str, str, str]]:
     """Give each setting of hostler's own groups that a page shows: page, group, name and value."""
     for page in PAGES:
         for block in re.findall(r"^    \[\w+\]\n(?:(?: {4}.*)?\n)*", page.read_text(), re.MULTILINE):
-            shown = configparser.ConfigParser(interpolation=None, default_section="")
+            shown = configparser.ConfigParser(interpolation=None, default_section="", strict=False)
             shown.read_string(textwrap.dedent(block))
             yield from ((page.name, group, *pair) for group in shown for pair in shown[group].items())
 
