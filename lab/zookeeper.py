@@ -99,7 +99,7 @@ class ZooKeeper:
         self.port = port or _recorded_port(directory) or free_port(address)
         self._prefix = list(prefix)
         self._membership = membership
-        self._secure = secure
+        self.secure = secure
         self.secure_port = free_port(address) if secure else None
         self._daemon = Daemon(directory / "pid.json")
 
@@ -143,8 +143,8 @@ class ZooKeeper:
         if self._membership is not None:
             (data / "myid").write_text(str(self._membership.number))
             settings += "".join(f"{line}\n" for line in self._membership.servers)
-        if self._secure is not None:
-            settings += self._open_secure_port(self._secure)
+        if self.secure is not None:
+            settings += self._open_secure_port(self.secure)
         (self.directory / "zoo.cfg").write_text(settings)
         self._daemon.start(self._command(), self.directory / "log")
 
@@ -173,9 +173,9 @@ class ZooKeeper:
         options = "-Dzookeeper.jmx.log4j.disable=true -Dzookeeper.forceSync=no"
         server = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
         zoo_cfg = str(self.directory / "zoo.cfg")
-        if self._secure is not None:
+        if self.secure is not None:
             options += f" -Djava.security.auth.login.config={self.directory / 'users'}"
-        path = ":".join(str(jar) for jar in (JAR, *(NETTY if self._secure else ())))
+        path = ":".join(str(jar) for jar in (JAR, *(NETTY if self.secure else ())))
         return [*self._prefix, *java.split(), *options.split(), "-cp", path, server, zoo_cfg]
 
     def _serves(self) -> bool:

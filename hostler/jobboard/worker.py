@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import AuthFailedError, KazooException
+from kazoo.protocol.states import KeeperState
 from oslo_config import cfg
 
 from hostler.drivers.images.state import private_directory
@@ -33,7 +34,7 @@ from hostler.jobboard.reconciler import Reconciler
 from hostler.jobboard.report import HostReport
 from hostler.jobboard.takeover import take_over
 from hostler.jobboard.tether import Tether
-from hostler.jobboard.zookeeper import connect, disconnect
+from hostler.jobboard.zookeeper import connect, disconnect, stranger
 from hostler.metrics import server as metrics
 from hostler.metrics.health import Health
 from hostler.metrics.meter import Meter
@@ -85,7 +86,7 @@ class Worker:
     # -- life ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop; :class:`~hostler.errors.BadConfiguration` if ZooKeeper knows us no more."""
         with ExitStack() as stack:
             client = connect(self.conf)
             stack.callback(disconnect, client)
@@ -202,6 +203,8 @@ class Worker:
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
+            except AuthFailedError as error:  # kazoo asks no more: whoever starts this worker again does
+                raise stranger(self.conf, error) from error
             except (ServerUnreachable, KazooException) as error:
                 reason = str(error) or type(error).__name__
                 LOG.warning("%s: looked at again in %.0f s", reason, BACK_OFF_S[1])
@@ -301,6 +304,8 @@ class Worker:
         self._legs.session_changed(state)
         if state == KazooState.LOST:
             self._health.announced.clear()
+            if self._board.client.client_state == KeeperState.AUTH_FAILED:
+                self._wake.set()  # there will be no other news
         if state == KazooState.CONNECTED:
             self._reconnected.set()
             self._wake.set()

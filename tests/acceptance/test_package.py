@@ -140,13 +140,14 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
         printf '[web]\\nport = {port}\\n' >>/etc/hostler/hostler.conf
         hostler token create alice
         stat -c 'tokens %a %U:%G' /etc/hostler/web-tokens
-        page() {{ setpriv --reuid hostler-web --regid hostler-web --groups hostler "$@"; }}
+        as_page='setpriv --reuid hostler-web --regid hostler-web --groups hostler'
         chown -R hostler-web /srv/records
-        page hostler web &
+        $as_page hostler web >/root/page 2>&1 &
         /usr/lib/hostler/bin/python3 -c '{LOOK}' {port}
-        kill $! && wait $! || true
-        page sh -c 'cat /etc/hostler/web-tokens' | cut -d' ' -f1,2
-        page touch /etc/hostler/mine /var/lib/hostler/mine || echo it writes nowhere
+        kill $!
+        wait $! || true
+        $as_page cat /etc/hostler/web-tokens | cut -d' ' -f1,2
+        $as_page touch /etc/hostler/mine /var/lib/hostler/mine || echo it writes nowhere
         mkdir -p /var/lib/hostler && touch /var/lib/hostler/needed-for-an-undo
         cd /usr/share/man && ls man1/hostler.1.gz man5/hostler.conf.5.gz man8/hostler-worker.8.gz
         bash -ec '. /usr/share/bash-completion/completions/hostler; complete -p hostler'
@@ -193,5 +194,8 @@ def test_a_worker_that_ran_runs_again_after_an_upgrade_and_after_a_removal_that_
     assert "systemctl start" not in first
     stop = upgrade.index("systemctl stop hostler-worker.service")
     assert stop < upgrade.index("Unpacking hostler") < upgrade.index("systemctl start hostler-worker.service")
+    stop = upgrade.index("systemctl stop hostler-web.service")
+    assert stop < upgrade.index("Unpacking hostler") < upgrade.index("systemctl start hostler-web.service")
+    assert "systemctl start hostler-web" not in first + removal  # it was not stopped
     stop = removal.index("systemctl stop hostler-worker.service")
     assert stop < removal.index("systemctl start hostler-worker.service") < removal.index("it stays")

@@ -6,6 +6,7 @@ import gc
 import logging
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 
 from hostler.errors import BadConfiguration, ServerUnreachable
+from hostler.jobboard.worker import Worker
 from hostler.jobboard.zookeeper import connect, disconnect
+from lab.process import wait_until
 from lab.zookeeper import Secure, ZooKeeper
 from tests.functional.jobboard.yard import Yard, connected, told
 
@@ -135,6 +138,26 @@ def test_a_wrong_password_is_told_from_a_server_that_is_away(
     with pytest.raises(BadConfiguration, match="does not take user 'hostler'") as refused:
         new_yard(tmp_path, secure_hosts, **tls, **known("sasl", "guessed"))
     assert "guessed" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_worker_that_is_known_no_more_ends_so_that_it_is_started_again(
+    tmp_path: Path, authority: Authority, tls: dict[str, Any]
+) -> None:
+    identity, _ = authority.sign("another")
+    users = [Secure(identity, authority.ca, USER, password) for password in (PASSWORD, "changed")]
+    (tmp_path / "zookeeper").mkdir()
+    with ZooKeeper(tmp_path / "zookeeper", secure=users[0]) as server:
+        yard = new_yard(tmp_path, f"127.0.0.1:{server.secure_port}", **tls, **known("sasl"))
+        with yard, ThreadPoolExecutor(1) as pool:
+            worker = Worker(yard.new_conf("kvm1"), yard.database, yard.drivers["kvm1"])
+            running = pool.submit(worker.run)
+            wait_until(lambda: "kvm1" in yard.board.workers(), "the worker", 20)
+            server.kill()
+            server.secure = users[1]
+            server.start()
+            error = running.exception(60)
+    assert isinstance(error, BadConfiguration)
+    assert "does not take user 'hostler'" in str(error)
 
 
 @pytest.mark.parametrize("wrong", ["another authority", "another name", "no certificate of ours"])
