@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,6 @@ class ServeWeb(Command):
             )
             settings = uvicorn.Config(
                 app,
-                host=conf.web.bind,
-                port=conf.web.port,
                 log_level="warning",
                 server_header=False,
                 proxy_headers=False,
@@ -71,8 +70,9 @@ class ServeWeb(Command):
             )
             server = uvicorn.Server(settings)
             scheme = "https" if tls else "http"
-            self.print(f"{scheme}://{conf.web.bind}:{conf.web.port}/")
-            server.run()
+            with _listening(conf.web.bind, conf.web.port) as door:
+                self.print(f"{scheme}://{conf.web.bind}:{conf.web.port}/")
+                server.run([door])
 
 
 class IssueToken(Command):
@@ -96,6 +96,16 @@ class IssueToken(Command):
 
         file = Path(self.app.conf().web.tokens_file)
         self.print(tokens.issue(file, parsed_args.name, parsed_args.role, parsed_args.days or None))
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family)
+    except OSError as error:
+        problem = f"{address}, port {port}: {error.strerror or error}"
+        hint = f"ss -tlnp sport = {port}; set [web] bind and port to what is free"
+        raise BadConfiguration(where="[web]", problem=problem, hint=hint) from error
 
 
 def _tls(conf: cfg.ConfigOpts) -> dict[str, Any]:

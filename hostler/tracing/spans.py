@@ -57,14 +57,22 @@ P = ParamSpec("P")
 
 
 def trace_id(migration: str) -> int:
-    """Return the trace of a migration: its UUID, as W3C's 16 bytes."""
-    return uuid.UUID(migration).int
+    """Return the trace of a migration: its UUID, as W3C's 16 bytes. A damaged job may be called anything."""
+    try:
+        return uuid.UUID(migration).int or 1
+    except ValueError:
+        return _digest(16, migration)
 
 
 def span_id(*of: object) -> int:
-    """Return 8 bytes that whoever knows *of* finds, too; 0 would be no id."""
-    said = "/".join(str(one) for one in of).encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest()) or 1
+    """Return 8 bytes that whoever knows *of* finds, too."""
+    return _digest(8, *of)
+
+
+def _digest(size: int, *of: object) -> int:
+    """Return so many bytes as a number; 0 would be no id."""
+    said = "/".join(str(one) for one in of).encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(said, digest_size=size).digest()) or 1
 
 
 def _harmless(told: Callable[P, None]) -> Callable[P, None]:

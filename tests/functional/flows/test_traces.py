@@ -16,6 +16,7 @@ from hostler.flows import shape_of
 from hostler.jobboard.leg import End
 from hostler.objects import SOURCE
 from hostler.tracing.spans import SpanTracer
+from hostler.tracing.tracer import TurnFacts
 from tests.support.world import World, failing, step
 
 SHAPE = shape_of("cold_migration")
@@ -175,6 +176,17 @@ def test_what_a_dead_host_undoes_late_is_told_when_it_is_back(world: World, told
         assert parent_of(span) == number_of(flow)
         assert span.context is not None
         assert span.context.trace_id == uuid.UUID(number).int
+
+
+@pytest.mark.parametrize("name", ["", "no-uuid", "\udcff", str(uuid.UUID(int=0))])
+def test_a_damaged_job_is_traced_as_something(name: str) -> None:
+    exporter = InMemorySpanExporter()
+    facts = TurnFacts(name, "flow", name, name, "kvm1", epoch=1, attempt=1)
+    with SpanTracer("kvm1", SimpleSpanProcessor(exporter)).turn(facts) as turn:
+        turn.ended("stale")
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    assert span.context.is_valid
 
 
 class Broken(SpanProcessor):

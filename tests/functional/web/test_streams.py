@@ -59,6 +59,7 @@ def test_a_stream_does_not_keep_a_server_that_is_told_to_end(world: World, tmp_p
             wait_until(lambda: web.poll() is not None or listens(web.pid, port), "the page", 60)
             heard = events(f"http://127.0.0.1:{port}", number, reader)
             assert next(heard)["state"]
+            second = subprocess.run(words, capture_output=True, text=True)
             web.send_signal(signal.SIGTERM)
             for _ in heard:  # it ends in good order: an answer that is cut off raises
                 pass
@@ -66,4 +67,7 @@ def test_a_stream_does_not_keep_a_server_that_is_told_to_end(world: World, tmp_p
         finally:
             web.kill()
     assert complaints == ""
+    assert (second.returncode, second.stdout) == (3, "")
+    assert f"port {port}: Address already in use" in second.stderr
+    assert f"try: ss -tlnp sport = {port};" in second.stderr
     assert web.returncode in (0, -signal.SIGTERM)  # newer uvicorns end as if they had not caught it
