@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls, x509
 from hostler.drivers.images.flight import BUFFERS, Flight, Parcel
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
 from hostler.drivers.images.mending import Mender
@@ -32,9 +32,17 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 class NbdSender:
     """Sends files to nbdkit over up to *connections* TLS connections, each with a thread of its own."""
 
-    def __init__(self, run_dir: Path | str, connections: int = 4, *, encrypt: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path | str,
+        connections: int = 4,
+        *,
+        encrypt: bool = True,
+        certificates: x509.Files | None = None,
+    ) -> None:
         self._run_dir = Path(run_dir)
         self._encrypt = encrypt
+        self._certificates = certificates
         self._connections = min(connections, max(2, os.cpu_count() or 1))
 
     def send(
@@ -85,20 +93,43 @@ class NbdSender:
                     mended += mender.mend(file, digest)
         return mended
 
+    def certificate(self) -> str:
+        """Return what this host shows, empty where nobody asks for it or it cannot be read."""
+        if self._certificates is None:
+            return ""
+        try:
+            return self._certificates.client_cert.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            LOG.error("this host can send no images: %s", error)
+            return ""
+
     @contextmanager
     def _key_file(self, address: ReceiverAddress) -> Iterator[Path | None]:
         """Hold the copy's key in a file; without one the copy is refused, unless the settings allow it."""
+        if address.certified != (self._certificates is not None):
+            verb = "asks for a certificate" if address.certified else "shows no certificate"
+            raise self._refused(address, f"{address.host} {verb}; set [images] tls alike on both hosts")
+        if self._certificates is not None:
+            with x509.for_sending(
+                self._certificates, self._run_dir, address.username, address.key
+            ) as directory:
+                yield directory
+            return
         if address.key:
             with tls.key_file(self._run_dir, address.username, address.key) as path:
                 yield path
             return
         if self._encrypt:
             reason = f"{address.host} takes it unencrypted only; set [images] encrypt alike on both hosts"
-            raise errors.ImageTransferError(path=address.exports[0].source, reason=reason)
+            raise self._refused(address, reason)
         LOG.warning(
             "the images of migration %s leave unencrypted: [images] encrypt is false", address.username
         )
         yield None
+
+    @staticmethod
+    def _refused(address: ReceiverAddress, reason: str) -> errors.ImageTransferError:
+        return errors.ImageTransferError(path=address.exports[0].source, reason=reason)
 
 
 @contextmanager
