@@ -200,7 +200,7 @@ images_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "x509_server_cert",
         default="/etc/pki/libvirt/servercert.pem",
-        help="Certificate of this host as a destination; it names the address at which it takes images.",
+        help="Certificate of this host as a destination; its ip_address is where it takes images.",
     ),
     cfg.StrOpt(
         "x509_server_key",
@@ -210,7 +210,7 @@ images_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "x509_client_cert",
         default="/etc/pki/libvirt/clientcert.pem",
-        help="Certificate of this host as a source; it names *host* or the host's address.",
+        help="Certificate of this host as a source; its dns_name is *host*, or its ip_address the host's.",
     ),
     cfg.StrOpt(
         "x509_client_key",

@@ -30,6 +30,8 @@ def from_conf(conf: cfg.ConfigOpts) -> Images:
     address = conf.migration_inbound_addr or conf.my_ip
     ports = (conf.images.port_first, conf.images.port_last)
     encrypt, files = conf.images.encrypt, x509.Files.from_conf(conf)
+    if files is not None:
+        files.complain(conf.host, address)
     return Images(
         NbdReceiver(
             state, run, address, ports, encrypt=encrypt, confine=conf.images.confine, certificates=files

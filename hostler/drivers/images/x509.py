@@ -10,6 +10,7 @@ GnuTLS's ``certtool`` does it, by the rules that hold for the connection.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -25,6 +26,8 @@ from oslo_config import cfg
 from hostler import errors
 from hostler.drivers.images import state
 from hostler.objects import Identity
+
+LOG = logging.getLogger(__name__)
 
 #: What a certificate may be used for, RFC 5280 section 4.2.1.12.
 SERVER, CLIENT = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
@@ -74,6 +77,15 @@ class Files:
                 continue
             if name.endswith("_key") and path.stat().st_mode & stat.S_IROTH:
                 yield f"x509_{name}: everybody can read {path}; chmod o= {path}"
+
+    def complain(self, host: str, address: str) -> None:
+        """Say in the log what the other hosts will refuse; a worker has more to do than copies, and goes on."""
+        for path, names, purpose in (
+            (self.server_cert, [address], SERVER),
+            (self.client_cert, [host, address], CLIENT),
+        ):
+            if reason := self.obstacle(path.read_text(encoding="ascii", errors="replace"), names, purpose):
+                LOG.error("%s is no proof of %s, and is refused: %s", path, " or ".join(names), reason)
 
     def obstacle(self, certificate: str, names: Sequence[str], purpose: str) -> str | None:
         """Return why *certificate* does not prove that its owner is one of *names*; None if it does."""

@@ -26,7 +26,7 @@ from .conftest import LOCALHOST, Pair, allocated, dense, free_ports, make_pair, 
 
 BOTH = "tls_www_server\ntls_www_client\nsigning_key"
 PAST = 'activation_date = "2020-01-01 00:00:00"\nexpiration_date = "2021-01-01 00:00:00"'
-SOURCE = f"cn = kvm1\n{BOTH}"
+SOURCE = f"cn = kvm1\ndns_name = kvm1\n{BOTH}"
 DEST = f"cn = kvm2\nip_address = {LOCALHOST}\n{BOTH}"
 
 
@@ -45,6 +45,8 @@ class Site:
         for role, about in (("source", SOURCE), ("dest", DEST)):
             self.make(f"expired {role}", f"{about}\n{PAST}")
             self.make(f"{role} of another CA", about, ca="other-ca")
+        self.make("common name", "cn = kvm1\ntls_www_client\nsigning_key")
+        self.make("server", "cn = kvm1\ndns_name = kvm1\ntls_www_server\nsigning_key")
         self.make("revoked source", SOURCE)
         words = [
             "--generate-crl",
@@ -154,6 +156,8 @@ def test_a_receiver_that_comes_back_takes_the_same_certificate(two: Hosts) -> No
         ("expired source", "uses expired certificate"),
         ("source of another CA", "issuer is unknown"),
         ("stranger", "name in the certificate does not match"),
+        ("common name", "name in the certificate does not match"),
+        ("server", "does not match the intended purpose"),
         ("revoked source", "revoked"),
     ],
 )
@@ -302,6 +306,16 @@ def test_a_file_that_is_missing_is_refused_by_its_setting(site: Site, name: str)
     with pytest.raises(errors.BadConfiguration, match=rf"x509_{name}: /nowhere/it: No such file") as refused:
         x509.Files.from_conf(settings(site, **{f"x509_{name}": "/nowhere/it"}))
     assert refused.value.hint
+
+
+def test_what_others_will_refuse_is_said_when_the_worker_starts(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.files("dest").complain("kvm2", LOCALHOST)
+    assert not caplog.text
+    site.files("expired dest").complain("kvm2", LOCALHOST)
+    assert f"is no proof of {LOCALHOST}, and is refused" in caplog.text
+    assert f"is no proof of kvm2 or {LOCALHOST}, and is refused" in caplog.text
 
 
 def test_a_key_that_everybody_can_read_is_refused(site: Site, tmp_path: Path) -> None:
