@@ -3,7 +3,7 @@
 On disk::
 
     <state_dir>/<migration>/receiver.json   what is open, for whom, and which process does it
-                            key.psk         the TLS key; copy.pem is in its place where both ends show certificates
+                            key.psk         the TLS key; copy.json is in its place where both ends show certificates
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
@@ -80,7 +80,7 @@ class NbdReceiver:
         self._nbdkit = nbdkit
         self._keys: tls.Keys = tls.SharedKeys() if encrypt else tls.NoKeys()
         if certificates is not None:
-            self._keys = x509.CopyCertificates(certificates, address, self._run_dir)
+            self._keys = x509.CopyCertificates(certificates, address)
         self._certified = certificates is not None
         self._confine = confine
         self._lock = threading.RLock()

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls, x509
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, x509
 from hostler.drivers.images.flight import BUFFERS, Flight, Parcel
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
 from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
+from hostler.drivers.images.proof import Proof
 from hostler.objects import ImageDigest, ReceiverAddress
 
 LOG = logging.getLogger(__name__)
@@ -41,8 +42,7 @@ class NbdSender:
         certificates: x509.Files | None = None,
     ) -> None:
         self._run_dir = Path(run_dir)
-        self._encrypt = encrypt
-        self._certificates = certificates
+        self._proof = Proof(self._run_dir, certificates, encrypt=encrypt)
         self._connections = min(connections, max(2, os.cpu_count() or 1))
 
     def send(
@@ -64,7 +64,7 @@ class NbdSender:
             for export in address.exports:
                 checkpoint()
                 files.append(Outgoing(export))
-            with self._key_file(address) as key_file:
+            with self._proof.files(address) as key_file:
                 boot = state.boot(self._run_dir)
                 outage = Outage(timeout_s)
                 copy = _Copy(address, key_file, files, checkpoint, outage, pace or Pace(), boot)
@@ -84,7 +84,7 @@ class NbdSender:
     ) -> int:
         """See that the destination's disk holds what *left*; return how many blocks were sent again."""
         mended = 0
-        with self._key_file(address) as key_file:
+        with self._proof.files(address) as key_file:
             mender = Mender(
                 partial(_connected, address, key_file), checkpoint, Outage(timeout_s), pace or Pace()
             )
@@ -95,41 +95,7 @@ class NbdSender:
 
     def certificate(self) -> str:
         """Return what this host shows, empty where nobody asks for it or it cannot be read."""
-        if self._certificates is None:
-            return ""
-        try:
-            return self._certificates.client_cert.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            LOG.error("this host can send no images: %s", error)
-            return ""
-
-    @contextmanager
-    def _key_file(self, address: ReceiverAddress) -> Iterator[Path | None]:
-        """Hold the copy's key in a file; without one the copy is refused, unless the settings allow it."""
-        if address.certified != (self._certificates is not None):
-            verb = "asks for a certificate" if address.certified else "shows no certificate"
-            raise self._refused(address, f"{address.host} {verb}; set [images] tls alike on both hosts")
-        if self._certificates is not None:
-            with x509.for_sending(
-                self._certificates, self._run_dir, address.username, address.key
-            ) as directory:
-                yield directory
-            return
-        if address.key:
-            with tls.key_file(self._run_dir, address.username, address.key) as path:
-                yield path
-            return
-        if self._encrypt:
-            reason = f"{address.host} takes it unencrypted only; set [images] encrypt alike on both hosts"
-            raise self._refused(address, reason)
-        LOG.warning(
-            "the images of migration %s leave unencrypted: [images] encrypt is false", address.username
-        )
-        yield None
-
-    @staticmethod
-    def _refused(address: ReceiverAddress, reason: str) -> errors.ImageTransferError:
-        return errors.ImageTransferError(path=address.exports[0].source, reason=reason)
+        return self._proof.certificate()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ GnuTLS's ``certtool`` does it, by the rules that hold for the connection.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -25,7 +26,7 @@ from oslo_config import cfg
 
 from hostler import errors
 from hostler.drivers.images import state
-from hostler.objects import Identity
+from hostler.objects import Identity, ReceiverAddress
 
 LOG = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ HINT = "hostler's manual, TLS, says what a certificate must hold; certtool --cer
 #: How long a copy's certificate is valid at most; it is worth nothing once the copy is over.
 _DAYS = 3650
 _PATIENCE_S = 60
-_END = "-----END CERTIFICATE-----\n"
-_COPY, _DIRECTORY = "copy.pem", "x509"
+_COPY, _DIRECTORY = "copy.json", "x509"
 
 
 @dataclass(frozen=True)
@@ -104,33 +104,35 @@ class Files:
 class CopyCertificates:
     """The keys of this host's receivers, see :class:`~hostler.drivers.images.tls.Keys`: a certificate for each copy."""
 
-    def __init__(self, files: Files, address: str, run_dir: Path) -> None:
+    def __init__(self, files: Files, address: str) -> None:
         self._files = files
         self._address = address
-        self._run_dir = run_dir
 
     def make(self, home: Path, migration: str, peer: str, identity: Identity) -> None:
-        """Certify the source's key, unless that was done; who is not the source is refused."""
-        if self.read(home, migration) is not None:
+        """Certify the key in what the source shows, unless that was done; who is not the source is refused."""
+        known = _made(home)
+        if known and known["shown"] == identity.certificate:
             return
         with self._reading():
-            own = self._files.server_cert.read_text(encoding="ascii")
+            self._look(peer, identity)
+            made = self._certified(home, migration, identity.certificate)
+            state.write_private(home / _COPY, json.dumps(made | {"shown": identity.certificate}))
+
+    def _look(self, peer: str, identity: Identity) -> None:
+        """See that both ends are who they should be: at once, not when the guest is off."""
+        own = self._files.server_cert.read_text(encoding="ascii")
         if reason := self._files.obstacle(own, [self._address], SERVER):
             raise self._refused(f"{self._files.server_cert} is no proof of {self._address}: {reason}")
+        name = identity.name or peer
         if not identity.certificate:
-            raise self._refused(
-                f"{identity.name or peer} shows no certificate; set [images] tls on both hosts"
-            )
-        if reason := self._files.obstacle(identity.certificate, [identity.name, peer], CLIENT):
-            raise self._refused(
-                f"the certificate of {identity.name} is no proof of {identity.name}: {reason}"
-            )
-        state.write_private(home / _COPY, self._certified(migration, identity.certificate))
+            raise self._refused(f"{name} shows no certificate; set [images] tls on both hosts")
+        if reason := self._files.obstacle(identity.certificate, [name, peer], CLIENT):
+            raise self._refused(f"the certificate of {name} is no proof of {name}: {reason}")
 
     def read(self, home: Path, _migration: str) -> str | None:
         """Return the certificate with which the source connects."""
-        both = _two(home / _COPY)
-        return both[0] if both else None
+        made = _made(home)
+        return made["certificate"] if made else None
 
     def remove(self, home: Path) -> None:
         """Forget it: what was certified is worth nothing."""
@@ -139,12 +141,12 @@ class CopyCertificates:
 
     def lay_out(self, home: Path, place: Path, migration: str) -> dict[Path, Path]:
         """Write what nbdkit needs below *place*; return by which names below *home* it gets it."""
-        both = _two(home / _COPY)
-        if both is None:
+        made = _made(home)
+        if made is None:
             raise self._refused(f"the certificate of migration {migration} is gone")
         with self._reading():
             texts = {
-                "ca-cert.pem": both[1],
+                "ca-cert.pem": made["ca"],
                 "server-cert.pem": self._files.server_cert.read_text(encoding="ascii"),
                 "server-key.pem": self._files.server_key.read_text(encoding="ascii"),
             }
@@ -157,23 +159,20 @@ class CopyCertificates:
         """Return what nbdkit is told, which sees *home* there."""
         return ["--tls=require", "--tls-verify-peer", f"--tls-certificates={home / _DIRECTORY}"]
 
-    def _certified(self, migration: str, certificate: str) -> str:
-        """Return a certificate for the key in *certificate*, and the CA that has signed it."""
-        with tempfile.TemporaryDirectory(dir=self._run_dir) as name:
-            room = Path(name)
-            (room / "ca.info").write_text(
-                f"cn = hostler {migration}\nca\ncert_signing_key\nexpiration_days = {_DAYS}\n"
-            )
-            (room / "copy.info").write_text(
-                f"cn = {migration}\ntls_www_client\nsigning_key\nexpiration_days = {_DAYS}\n"
-            )
+    def _certified(self, home: Path, migration: str, certificate: str) -> dict[str, str]:
+        """Return a *certificate* for the key in that one, and the *ca* that has signed it."""
+        with tempfile.TemporaryDirectory(dir=home) as name:
+            room, lasts = Path(name), f"expiration_days = {_DAYS}\n"
+            (room / "ca.info").write_text(f"cn = hostler {migration}\nca\ncert_signing_key\n{lasts}")
+            (room / "copy.info").write_text(f"cn = {migration}\ntls_www_client\nsigning_key\n{lasts}")
             (room / "public").write_text(self._done("--pubkey-info", given=certificate))
             (room / "ca.key").write_text(self._done("--generate-privkey", "--key-type=ecdsa"))
             words = [f"--load-privkey={room / 'ca.key'}", f"--template={room / 'ca.info'}"]
             (room / "ca.pem").write_text(self._done("--generate-self-signed", *words))
             words = [f"--load-pubkey={room / 'public'}", f"--template={room / 'copy.info'}"]
             words += [f"--load-ca-certificate={room / 'ca.pem'}", f"--load-ca-privkey={room / 'ca.key'}"]
-            return self._done("--generate-certificate", *words) + (room / "ca.pem").read_text()
+            signed = self._done("--generate-certificate", *words)
+            return {"certificate": signed, "ca": (room / "ca.pem").read_text()}
 
     def _done(self, *words: str, given: str = "") -> str:
         done = _run(*words, given=given)
@@ -185,7 +184,7 @@ class CopyCertificates:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired) as error:
             raise self._refused(str(error)) from error
 
     def _refused(self, reason: str) -> errors.ReceiverUnavailable:
@@ -193,13 +192,13 @@ class CopyCertificates:
 
 
 @contextmanager
-def for_sending(files: Files, run_dir: Path, username: str, certificate: str) -> Iterator[Path]:
-    """Hold what libnbd needs in a directory for as long as the block lasts: links, and the copy's *certificate*."""
-    directory = state.private_directory(run_dir) / f"{username}.send.x509"
+def for_sending(files: Files, run_dir: Path, address: ReceiverAddress) -> Iterator[Path]:
+    """Hold what libnbd needs in a directory for as long as the block lasts: links, and the copy's certificate."""
+    directory = state.private_directory(run_dir) / f"{address.username}.send.x509"
     shutil.rmtree(directory, ignore_errors=True)
     state.private_directory(directory)
     try:
-        state.write_private(directory / "client-cert.pem", certificate)
+        state.write_private(directory / "client-cert.pem", address.key)
         (directory / "client-key.pem").symlink_to(files.client_key.absolute())
         (directory / "ca-cert.pem").symlink_to(files.ca_file.absolute())
         if files.crl_file.exists():
@@ -209,13 +208,13 @@ def for_sending(files: Files, run_dir: Path, username: str, certificate: str) ->
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _two(path: Path) -> tuple[str, str] | None:
-    """Return the two certificates of a file, None where there are not two."""
+def _made(home: Path) -> dict[str, str] | None:
+    """Return what was made for a copy: its *certificate*, its *ca*, and what the source had *shown*."""
     try:
-        parts = path.read_text(encoding="ascii").split(_END)
-    except (FileNotFoundError, UnicodeDecodeError):
+        made: dict[str, str] = json.loads((home / _COPY).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
         return None
-    return (parts[0] + _END, parts[1] + _END) if len(parts) == 3 else None
+    return made
 
 
 def _run(*words: str, given: str) -> subprocess.CompletedProcess[str]:

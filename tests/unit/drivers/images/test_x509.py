@@ -20,6 +20,7 @@ from hostler.drivers.images import x509
 from hostler.drivers.images.link import Broken, Link
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
+from hostler.jobboard.doctor import look
 from hostler.objects import Export, Identity, ReceiverAddress
 
 from .conftest import LOCALHOST, Pair, allocated, dense, free_ports, make_pair, same
@@ -47,6 +48,7 @@ class Site:
             self.make(f"{role} of another CA", about, ca="other-ca")
         self.make("common name", "cn = kvm1\ntls_www_client\nsigning_key")
         self.make("server", "cn = kvm1\ndns_name = kvm1\ntls_www_server\nsigning_key")
+        self.make("renewed source", SOURCE)
         self.make("revoked source", SOURCE)
         words = [
             "--generate-crl",
@@ -147,6 +149,36 @@ def test_a_receiver_that_comes_back_takes_the_same_certificate(two: Hosts) -> No
     assert same(two.disk.source, two.disk.part)
 
 
+def test_a_source_with_another_certificate_gets_another_one_for_its_copy(two: Hosts) -> None:
+    before = two.open()
+    two.pair.kill_receiver()
+    renewed = two.open(certificate=two.site.cert("renewed source").read_text())
+    assert renewed.key != before.key
+    files = two.site.files("renewed source")
+    sender = NbdSender(two.pair.base / "run-source", certificates=files)
+    sender.send(renewed, lambda _: None, lambda: None, 10)
+    assert same(two.disk.source, two.disk.part)
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_the_doctor_sees_who_takes_images(two: Hosts, confine: bool) -> None:
+    base = two.pair.base
+    two.pair.receiver = NbdReceiver(
+        base / "state",
+        base / "run",
+        LOCALHOST,
+        free_ports(2),
+        confine=confine,
+        certificates=two.site.files("dest"),
+    )
+    two.pair.send(two.open())
+    (stray,) = look._running(base / "state")
+    assert (stray.migration, stray.process) == (two.pair.migration, two.pair.nbdkit())
+    two.pair.receiver.close(two.pair.migration)
+    assert not list(look._running(base / "state"))
+    assert _holding(base, b"PRIVATE KEY") == set()
+
+
 # -- a source that is not who it should be: refused before anything is touched ------------------------------
 
 
@@ -218,7 +250,7 @@ def test_a_valid_certificate_of_the_same_ca_opens_nothing(two: Hosts) -> None:
     address = two.open()
     for who in ("stranger", "source"):  # not even the source's own: it is the copy's that counts
         shown = two.site.cert(who).read_text()
-        with x509.for_sending(two.site.files(who), two.pair.base, address.username, shown) as files:
+        with x509.for_sending(two.site.files(who), two.pair.base, replace(address, key=shown)) as files:
             link = Link(address, "0", files, two.disk.source)
             with pytest.raises(Broken):
                 link.connect()
