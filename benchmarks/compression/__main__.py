@@ -29,7 +29,7 @@ from benchmarks.transfer.__main__ import machine
 from benchmarks.transfer.data import MIB, sync
 
 #: What tc calls the rates, and how much of a disk is sent over each; empty: as fast as it can.
-LINKS = {"100mbit": 192, "300mbit": 384, "1gbit": 512, "2500mbit": 512, "": 512}
+LINKS = {"100mbit": 96, "300mbit": 192, "1gbit": 512, "2500mbit": 512, "": 512}
 LEVELS = (1, 3)
 TREES = ("/usr/lib", "/usr/bin", "/usr/share")
 

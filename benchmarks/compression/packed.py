@@ -148,10 +148,15 @@ class _Sender:
                 data = os.pread(file.fileno(), BLOCK, index * BLOCK)
                 _seal(data)  # stands for the block's hash
                 self._put(link, counts, index, zstd.compress(data))
+        self._wait(link, counts)  # the last frame is looked at before the others of its file, as often as not
         self._put(link, counts, _END, b"")
+        self._wait(link, counts)
+        link.close()
+
+    @staticmethod
+    def _wait(link: Any, counts: list[int]) -> None:
         while _answers(link) != tuple(counts):
             time.sleep(_LOOK_S)
-        link.close()
 
     def _take(self) -> int | None:
         with self._lock:
