@@ -199,6 +199,41 @@ images_opts: list[cfg.Opt] = [
         help="Whether images travel encrypted, and both ends prove who they are. Where both hosts say false they do"
         " not: whoever is on the wire can read and change them. The log says so of each copy.",
     ),
+    cfg.StrOpt(
+        "tls",
+        default="psk",
+        choices=[
+            ("psk", "a key for each copy, made by itself: nothing to set up"),
+            ("x509", "besides, both hosts show certificates of one CA, and their names are checked"),
+        ],
+        help="How both ends prove who they are; alike on all hosts.",
+    ),
+    cfg.StrOpt("x509_ca_file", default="/etc/pki/CA/cacert.pem", help="The CA's certificate, in PEM."),
+    cfg.StrOpt(
+        "x509_crl_file",
+        default="/etc/pki/CA/cacrl.pem",
+        help="What the CA has revoked, in PEM; used where it is there.",
+    ),
+    cfg.StrOpt(
+        "x509_server_cert",
+        default="/etc/pki/libvirt/servercert.pem",
+        help="Certificate of this host as a destination; its ip_address is where it takes images.",
+    ),
+    cfg.StrOpt(
+        "x509_server_key",
+        default="/etc/pki/libvirt/private/serverkey.pem",
+        help="Its key, which only its owner and group may read.",
+    ),
+    cfg.StrOpt(
+        "x509_client_cert",
+        default="/etc/pki/libvirt/clientcert.pem",
+        help="Certificate of this host as a source; its dns_name is *host*, or its ip_address the host's.",
+    ),
+    cfg.StrOpt(
+        "x509_client_key",
+        default="/etc/pki/libvirt/private/clientkey.pem",
+        help="Its key, which only its owner and group may read.",
+    ),
     cfg.BoolOpt(
         "confine",
         default=True,

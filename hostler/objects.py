@@ -208,6 +208,15 @@ class HostCapabilities(Record):
     guests: list[GuestKind] = field(default_factory=list)
     #: what an arriving server's interfaces can be plugged into, by the names that they ask for: ``bridge:br0``
     sources: list[str] = field(default_factory=list)
+    certificate: str = ""  #: what it shows as a source of images, in PEM; empty where nobody asks for one
+
+
+@dataclass(frozen=True)
+class Identity(Record):
+    """Who a source is, as far as it has to prove that."""
+
+    name: str = ""  #: the host's
+    certificate: str = ""  #: what its worker has put on record, in PEM
 
 
 @dataclass(frozen=True)
@@ -392,8 +401,14 @@ class ReceiverAddress(Record):
     host: str  #: address the receiver listens on
     port: int
     username: str  #: TLS-PSK identity: the migration's uuid
-    key: str = field(repr=False)  #: TLS-PSK, hexadecimal; never logged; empty: no encryption
+    #: TLS-PSK, hexadecimal; or the X.509 certificate of the copy, in PEM; never logged; empty: no encryption
+    key: str = field(repr=False)
     exports: list[Export] = field(default_factory=list)
+
+    @property
+    def certified(self) -> bool:
+        """Whether both ends show certificates."""
+        return self.key.startswith("-----BEGIN CERTIFICATE")
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ class NoopImages:
     def send(self, *_: Any) -> list[ImageDigest]:
         return []
 
+    def certificate(self) -> str:
+        return ""
+
     def __getattr__(self, _name: str) -> Any:
         return lambda *_args, **_kwargs: None
 

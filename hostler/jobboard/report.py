@@ -41,7 +41,9 @@ class HostReport:
             "address": conf.migration_inbound_addr or conf.my_ip,
             "resources": hypervisor.resources(),
             "worker_version": __version__,
-            "capabilities": HostCapabilities(hypervisor.guest_kinds(), self._drivers.ports.sources()),
+            "capabilities": HostCapabilities(
+                hypervisor.guest_kinds(), self._drivers.ports.sources(), self._drivers.sender.certificate()
+            ),
             "cpu_allocation_ratio": conf.cpu_allocation_ratio,
             "ram_allocation_ratio": conf.ram_allocation_ratio,
             "disk_allocation_ratio": conf.disk_allocation_ratio,

@@ -60,6 +60,10 @@ class CountedSender:
         self._meter.mended_blocks.inc(mended)
         return mended
 
+    def certificate(self) -> str:
+        """See :meth:`hostler.drivers.images.ImageSender.certificate`."""
+        return self._sender.certificate()
+
     def _rate(self) -> float:
         with self._lock:
             return sum(self._rates.values())

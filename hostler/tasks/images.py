@@ -17,6 +17,7 @@ from hostler.objects import (
     CopyProgress,
     Export,
     FileEntry,
+    Identity,
     ImageDigest,
     ReceiverAddress,
     Unit,
@@ -63,7 +64,7 @@ class OpenReceiver(HostTask):
         reserve_space(leg, arriving)
         exports = list(exports_of(leg, arriving))
         if exports:
-            address = leg.drivers.receiver.open(leg.migration.uuid, exports, _peer(leg))
+            address = leg.drivers.receiver.open(leg.migration.uuid, exports, *_peer(leg))
             with leg.records.transaction() as session:
                 session.merge(
                     Receiver(migration_uuid=leg.migration.uuid, host=leg.host, address=address.to_dict())
@@ -268,9 +269,12 @@ def _arriving(leg: Leg, inventory: dict[str, Any], arriving: list[str]) -> list[
     return [unit for unit in moving_units(leg, inventory) if unit.path in arriving]
 
 
-def _peer(leg: Leg) -> str:
+def _peer(leg: Leg) -> tuple[str, Identity]:
+    """Return the source's address, and who it is by its record."""
     with leg.records.transaction() as session:
-        return hosts.get(session, leg.migration.source).address
+        host = hosts.get(session, leg.migration.source)
+        shown = (host.capabilities or {}).get("certificate", "")
+        return host.address, Identity(host.name, shown)
 
 
 def _progress_row(leg: Leg, progress: CopyProgress) -> Progress:

@@ -8,13 +8,15 @@ from typing import Protocol
 
 from hostler.drivers.images.check import Difference
 from hostler.drivers.images.pace import Pace
-from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
+from hostler.objects import CopyProgress, Export, Identity, ImageDigest, ReceiverAddress
 
 #: Called now and then, from the sender's thread, with the state of one export.
 ProgressListener = Callable[[CopyProgress], None]
 #: Called often by whatever takes long, a sender's several threads included; raises
 #: :class:`hostler.errors.Interrupted` when the leg must stop.
 Checkpoint = Callable[[], None]
+#: A source that has to prove no more than that it has the copy's key.
+UNPROVEN = Identity()
 
 
 class ImageReceiver(Protocol):
@@ -24,12 +26,15 @@ class ImageReceiver(Protocol):
     when the worker does (:meth:`restore`), until :meth:`close`.
     """
 
-    def open(self, migration: str, exports: Sequence[Export], peer: str) -> ReceiverAddress:
-        """Take *exports* from the address *peer*; return where and with which key.
+    def open(
+        self, migration: str, exports: Sequence[Export], peer: str, identity: Identity = UNPROVEN
+    ) -> ReceiverAddress:
+        """Take *exports* from the address *peer*, which is *identity*; return where and with which key.
 
         The part files' directories exist. Each part file is made where missing, sparse and ``size_bytes``
         long. Asked again for the same migration it returns the same key, and runs again if it had died. A
-        receiver that cannot run is :class:`hostler.errors.ReceiverUnavailable`.
+        receiver that cannot run is :class:`hostler.errors.ReceiverUnavailable`, and so is a source that does not
+        prove who it is where that is asked for.
         """
 
     def close(self, migration: str) -> None:
@@ -90,6 +95,9 @@ class ImageSender(Protocol):
         differs still is :class:`hostler.errors.ImageMismatch`. A destination whose worker is away for the
         moment, or of an earlier version, is not waited for: :class:`ImageVerifier` reads its disk in the end.
         """
+
+    def certificate(self) -> str:
+        """Return the certificate that destinations know this host by, in PEM; empty where they ask for none."""
 
 
 class ImageVerifier(Protocol):

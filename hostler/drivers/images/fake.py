@@ -93,13 +93,14 @@ class FakeReceiver(NbdReceiver):
 
 
 class FakeSender:
-    """A sender at *address* whose files lie under *root*. *faults* may be changed while it sends."""
+    """A sender at *address* whose files lie under *root*. *faults* and *shown* may be changed while it sends."""
 
     def __init__(self, *, network: Path | str, address: str = "127.0.0.1", root: Path | str = "/") -> None:
         self._network = Path(network)
         self._own_address = address
         self._root = Path(root)
         self.faults = Faults()
+        self.shown = ""  #: the certificate of its host
 
     def send(
         self,
@@ -124,6 +125,10 @@ class FakeSender:
         finally:
             for file in files:
                 file.close()
+
+    def certificate(self) -> str:
+        """Return *shown*."""
+        return self.shown
 
     def mend(
         self,

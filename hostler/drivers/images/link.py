@@ -14,6 +14,7 @@ from typing import Any
 
 from hostler import errors
 from hostler.drivers.images.silence import Silence
+from hostler.drivers.images.x509 import HINT
 from hostler.objects import ReceiverAddress
 
 CONNECT_PATIENCE_S = 10.0
@@ -46,6 +47,7 @@ class Link:
     """A connection to one export. :meth:`cut` may be called from any thread; the rest from one."""
 
     def __init__(self, address: ReceiverAddress, name: str, key_file: Path | None, path: str) -> None:
+        """*key_file*: a directory with certificates where the address asks for them."""
         self._address = address
         self._name = name
         self._key_file = key_file
@@ -64,21 +66,49 @@ class Link:
         handle.set_export_name(self._name)
         if self._key_file is not None:
             handle.set_tls(self._nbd.TLS_REQUIRE)
-            handle.set_tls_psk_file(str(self._key_file))
-            handle.set_tls_username(self._address.username)
+            if self._address.certified:
+                handle.set_tls_certificates(str(self._key_file))
+                handle.set_tls_verify_peer(True)
+            else:
+                handle.set_tls_psk_file(str(self._key_file))
+                handle.set_tls_username(self._address.username)
         handle.add_meta_context(self._nbd.CONTEXT_BASE_ALLOCATION)
         handle.set_opt_mode(True)
         try:
-            self._socket.settimeout(CONNECT_PATIENCE_S)
-            self._socket.connect((self._address.host, self._address.port))
-            self._socket.settimeout(None)
-            self._silence.watch()
-            handle.connect_socket(self._socket.dup().detach())
+            (self._connect_by_name if self._address.certified else self._connect_socket)(handle)
             handle.opt_go()
         except (OSError, self._nbd.Error) as error:
             refused = isinstance(error, self._nbd.Error) and error.errnum == errno.ENOENT
+            self._refuse_certificate(str(error))
             raise NoSuchExport(str(error)) if refused else Broken(str(error)) from error
         self._handle = handle
+
+    def _connect_socket(self, handle: Any) -> None:
+        self._socket.settimeout(CONNECT_PATIENCE_S)
+        self._socket.connect((self._address.host, self._address.port))
+        self._socket.settimeout(None)
+        self._silence.watch()
+        handle.connect_socket(self._socket.dup().detach())
+
+    def _connect_by_name(self, handle: Any) -> None:
+        """Connect so that libnbd knows the name in the certificate: of a socket that it is given it checks nothing."""
+        handle.aio_connect_tcp(self._address.host, str(self._address.port))
+        self._socket.close()
+        self._socket = socket.socket(fileno=os.dup(handle.aio_get_fd()))
+        self._silence = Silence(self._socket)
+        self._silence.watch()
+        while not handle.aio_is_negotiating():
+            handle.poll(-1)
+
+    def _refuse_certificate(self, said: str) -> None:
+        """Raise if trying again is of no use."""
+        if "certificate verification" in said:
+            host = self._address.host
+            reason = f"what {host} shows is not its certificate, not of our CA, or not valid today: {said}"
+            raise errors.ImageTransferError(path=self._path, reason=reason, hint=HINT)
+        if "key do not match" in said:
+            reason = f"this host's key is another one than when its copy began: {said}"
+            raise errors.ImageTransferError(path=self._path, reason=reason, hint=HINT)
 
     def cut(self) -> None:
         """Wake whoever waits for the peer: its call ends as :class:`Broken`."""

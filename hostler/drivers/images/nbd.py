@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier, tls
+from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier, tls, x509
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.images.verifier import DiskVerifier
@@ -29,9 +29,13 @@ def from_conf(conf: cfg.ConfigOpts) -> Images:
     tls.prepare_environment(run)
     address = conf.migration_inbound_addr or conf.my_ip
     ports = (conf.images.port_first, conf.images.port_last)
-    encrypt = conf.images.encrypt
+    encrypt, files = conf.images.encrypt, x509.Files.from_conf(conf)
+    if files is not None:
+        files.complain(conf.host, address)
     return Images(
-        NbdReceiver(state, run, address, ports, encrypt=encrypt, confine=conf.images.confine),
-        NbdSender(run, conf.images.connections, encrypt=encrypt),
+        NbdReceiver(
+            state, run, address, ports, encrypt=encrypt, confine=conf.images.confine, certificates=files
+        ),
+        NbdSender(run, conf.images.connections, encrypt=encrypt, certificates=files),
         DiskVerifier(state),
     )

@@ -3,12 +3,12 @@
 On disk::
 
     <state_dir>/<migration>/receiver.json   what is open, for whom, and which process does it
-                            key.psk         the TLS key
+                            key.psk         the TLS key; copy.json is in its place where both ends show certificates
                             receiver.log    what nbdkit says
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
                             N.check         what the source asks about export N, and the worker's answer
-    <run_dir>/<migration>/key.psk           the key, for nbdkit's user
+    <run_dir>/<migration>/key.psk           the key, for nbdkit's user; or x509/, with this host's certificate and key
                           exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
                                   boot      what changes when this host reboots
                           ready/pid         nbdkit is ready when it is there
@@ -34,10 +34,10 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import check, confined, ledger, listener, manifest, state, tls
+from hostler.drivers.images import UNPROVEN, check, confined, ledger, listener, manifest, state, tls, x509
 from hostler.drivers.images.checker import Asked, Checker
 from hostler.drivers.images.launching import launch
-from hostler.objects import Export, ReceiverAddress, Record
+from hostler.objects import Export, Identity, ReceiverAddress, Record
 
 LOG = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class NbdReceiver:
         *,
         encrypt: bool = True,
         confine: bool = True,
+        certificates: x509.Files | None = None,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
@@ -77,23 +78,31 @@ class NbdReceiver:
         self._address = address
         self._ports = range(ports[0], ports[1] + 1)
         self._nbdkit = nbdkit
-        self._encrypt = encrypt
+        self._keys: tls.Keys = tls.SharedKeys() if encrypt else tls.NoKeys()
+        if certificates is not None:
+            self._keys = x509.CopyCertificates(certificates, address)
+        self._certified = certificates is not None
         self._confine = confine
         self._lock = threading.RLock()
         self._checkers: dict[str, Checker] = {}
 
     # -- the driver's calls -------------------------------------------------------------------------------
 
-    def open(self, migration: str, exports: Sequence[Export], peer: str) -> ReceiverAddress:
-        """Take *exports* from the address *peer*; return where and with which key."""
+    def open(
+        self, migration: str, exports: Sequence[Export], peer: str, identity: Identity = UNPROVEN
+    ) -> ReceiverAddress:
+        """Take *exports* from the address *peer*, which is *identity*; return where and with which key."""
+        if identity.certificate and not self._certified:
+            raise self._unavailable(f"{identity.name} asks for a certificate; set [images] tls on both hosts")
         with self._lock:
             wanted = Receiving(migration, str(ipaddress.ip_address(peer)), 0, list(exports))
             known = self._recorded(migration)
             state.private_directory(self._home(migration))
-            if known and self._same(known, wanted) and self._runs(known):
+            kept = self._keys.read(self._home(migration), migration) is not None
+            if known and kept and self._same(known, wanted) and self._runs(known):
                 self._check(known)
                 return self._address_of(known)
-            self._key(migration)
+            self._keys.make(self._home(migration), migration, wanted.peer, identity)
             self._make_files(wanted)
             ports = [port for port in self._ports if port not in self._promised(migration)]
             started = self._start(wanted, [known.port, *ports] if known and known.port else ports)
@@ -107,7 +116,7 @@ class NbdReceiver:
             home = self._home(migration)
             shutil.rmtree(self._run_home(migration), ignore_errors=True)
             if home.is_dir():
-                state.remove(home / "key.psk")
+                self._keys.remove(home)
                 state.remove(home / "receiver.json")
             if checker := self._checkers.pop(migration, None):
                 checker.end()
@@ -167,15 +176,10 @@ class NbdReceiver:
         return {record.port for record in others if record}
 
     def _key(self, migration: str) -> str:
-        """Return the key of a migration, made where there is none; empty where nothing is encrypted."""
-        if not self._encrypt:
-            LOG.warning("the images of migration %s arrive unencrypted: [images] encrypt is false", migration)
-            return ""
-        path = self._home(migration) / "key.psk"
-        key = tls.read_key(path, migration)
+        """Return what the source of a migration is told; empty where nothing is encrypted."""
+        key = self._keys.read(self._home(migration), migration)
         if key is None:
-            key = tls.new_key()
-            tls.write_key(path, migration, key)
+            raise self._unavailable(f"the key of migration {migration} is gone")
         return key
 
     def _address_of(self, record: Receiving) -> ReceiverAddress:
@@ -249,8 +253,7 @@ class NbdReceiver:
         if self._runs(record):
             self._check(record)
             return
-        if self._encrypt and tls.read_key(self._home(migration) / "key.psk", migration) is None:
-            raise self._unavailable(f"the key of migration {migration} is gone")
+        self._key(migration)
         self._check_files(record)
         self._check(self._start(record, [record.port] if record.port else self._ports))
 
@@ -315,23 +318,19 @@ class NbdReceiver:
         confine = self._confines(record.migration)
         inside = confined.inside if confine else _as_it_is
         home, run_home = self._home(record.migration), self._run_home(record.migration)
-        ready, settings, key = (
-            state.private_directory(run_home / "ready"),
-            tls.child_settings(run_home),
-            home / "key.psk",
-        )
+        ready, settings = state.private_directory(run_home / "ready"), tls.child_settings(run_home)
+        proofs = self._keys.lay_out(home, run_home if confine else home, record.migration)
         # A connection has one request on its way; each further thread would only hold a buffer of its own.
         argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]
-        argv += ["--tls=require", f"--tls-psk={inside(key)}"] if self._encrypt else ["--tls=off"]
+        argv += self._keys.arguments(inside(home))
         # Without the cache what arrives goes to the disk at once, not when a flush asks for all of it.
         argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=none"]
         if confine:
             files = {path: path for path in (ready, settings, *self._exports_dir(record.migration).iterdir())}
-            if self._encrypt:
-                files[key] = run_home / "key.psk"
-                tls.write_key(files[key], record.migration, self._key(record.migration))
             yard = state.private_directory(run_home / "yard")
-            argv = confined.command(argv, files, yard, FIRST_UID + max(record.port - self._ports.start, 0))
+            argv = confined.command(
+                argv, files | proofs, yard, FIRST_UID + max(record.port - self._ports.start, 0)
+            )
         return launch(argv, listening, home / "receiver.log", tls.child_environment(inside(settings)))
 
     def _confines(self, migration: str) -> bool:

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, tls
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state, x509
 from hostler.drivers.images.flight import BUFFERS, Flight, Parcel
 from hostler.drivers.images.link import Broken, Link, NoSuchExport, Outage
 from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
+from hostler.drivers.images.proof import Proof
 from hostler.objects import ImageDigest, ReceiverAddress
 
 LOG = logging.getLogger(__name__)
@@ -32,9 +33,16 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 class NbdSender:
     """Sends files to nbdkit over up to *connections* TLS connections, each with a thread of its own."""
 
-    def __init__(self, run_dir: Path | str, connections: int = 4, *, encrypt: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path | str,
+        connections: int = 4,
+        *,
+        encrypt: bool = True,
+        certificates: x509.Files | None = None,
+    ) -> None:
         self._run_dir = Path(run_dir)
-        self._encrypt = encrypt
+        self._proof = Proof(self._run_dir, certificates, encrypt=encrypt)
         self._connections = min(connections, max(2, os.cpu_count() or 1))
 
     def send(
@@ -56,7 +64,7 @@ class NbdSender:
             for export in address.exports:
                 checkpoint()
                 files.append(Outgoing(export))
-            with self._key_file(address) as key_file:
+            with self._proof.files(address) as key_file:
                 boot = state.boot(self._run_dir)
                 outage = Outage(timeout_s)
                 copy = _Copy(address, key_file, files, checkpoint, outage, pace or Pace(), boot)
@@ -76,7 +84,7 @@ class NbdSender:
     ) -> int:
         """See that the destination's disk holds what *left*; return how many blocks were sent again."""
         mended = 0
-        with self._key_file(address) as key_file:
+        with self._proof.files(address) as key_file:
             mender = Mender(
                 partial(_connected, address, key_file), checkpoint, Outage(timeout_s), pace or Pace()
             )
@@ -85,20 +93,9 @@ class NbdSender:
                     mended += mender.mend(file, digest)
         return mended
 
-    @contextmanager
-    def _key_file(self, address: ReceiverAddress) -> Iterator[Path | None]:
-        """Hold the copy's key in a file; without one the copy is refused, unless the settings allow it."""
-        if address.key:
-            with tls.key_file(self._run_dir, address.username, address.key) as path:
-                yield path
-            return
-        if self._encrypt:
-            reason = f"{address.host} takes it unencrypted only; set [images] encrypt alike on both hosts"
-            raise errors.ImageTransferError(path=address.exports[0].source, reason=reason)
-        LOG.warning(
-            "the images of migration %s leave unencrypted: [images] encrypt is false", address.username
-        )
-        yield None
+    def certificate(self) -> str:
+        """Return what this host shows, empty where nobody asks for it or it cannot be read."""
+        return self._proof.certificate()
 
 
 @contextmanager

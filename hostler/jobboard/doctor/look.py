@@ -107,7 +107,8 @@ def _state(base: Path) -> Iterator[StateFile]:
 
 def _running(state_dir: Path) -> Iterator[Stray]:
     """Give every process that was started to take images with a key under *state_dir*."""
-    key = re.compile(rf"--tls-psk=(?:{re.escape(ROOM)})?{re.escape(str(state_dir))}/({_UUID})/key\.psk")
+    room, base = re.escape(ROOM), re.escape(str(state_dir))
+    key = re.compile(rf"--tls-(?:psk|certificates)=(?:{room})?{base}/({_UUID})/(?:key\.psk|x509)")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

@@ -9,6 +9,7 @@ import pytest
 
 from hostler import conf as settings
 from hostler.drivers.hypervisor.fake import FakeHypervisor
+from hostler.drivers.images.fake import FakeSender
 from hostler.drivers.ports.fake import FakePorts
 from hostler.errors import ServerUnreachable
 from hostler.jobboard.report import HostReport
@@ -17,11 +18,12 @@ from hostler.records.database import Database
 
 
 class Drivers:
-    """The two that are asked."""
+    """Those that are asked."""
 
     def __init__(self) -> None:
         self.hypervisor = FakeHypervisor("kvm1")
         self.ports = FakePorts("kvm1")
+        self.sender = FakeSender(network="/nowhere")
 
 
 @pytest.fixture
@@ -53,6 +55,16 @@ def test_a_host_tells_what_it_can_run_and_connect(
         ("kvm", ["pc-q35-7.2"]),
         ("qemu", ["pc-q35-7.2"]),
     ]
+
+
+def test_a_certificate_that_was_renewed_is_told(
+    database: Database, drivers: Drivers, report: HostReport
+) -> None:
+    report.renew()
+    assert told(database)["certificate"] == ""
+    drivers.sender.shown = "-----BEGIN CERTIFICATE-----"
+    assert report.renew()
+    assert told(database)["certificate"] == "-----BEGIN CERTIFICATE-----"
 
 
 def test_it_is_told_again_only_when_it_has_changed(
