@@ -64,6 +64,16 @@ def test_an_older_copy_may_have_another_length(pair: Pair, length: int) -> None:
     assert same(disk.source, disk.part)
 
 
+def test_an_image_that_may_have_grown_by_then_is_not_sent_again(pair: Pair) -> None:
+    """Its receiver makes room for more than it has."""
+    source = make_file(pair.base / "src/disk", MIB + 512, (0, MIB))
+    disk = pair.export("0", source, room=64 * MIB, exact=False)
+    Path(disk.part).write_bytes(source.read_bytes())
+    pair.receiver.take_stock(pair.migration, [disk], nothing)
+    pair.copy(disk)
+    assert sent(pair) == 0
+
+
 def test_a_copy_that_changes_behind_the_look_at_it_starts_no_guest(pair: Pair) -> None:
     disk = pair.export("0", dense(pair.base / "src/disk", 4))
     Path(disk.part).write_bytes(Path(disk.source).read_bytes())
