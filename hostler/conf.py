@@ -193,6 +193,13 @@ images_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         "timeout", default=300, min=1, help="Seconds that a copy waits for its receiver to come back."
     ),
+    cfg.IntOpt(
+        "keep_copies",
+        default=86400,
+        min=0,
+        help="Seconds for which what has arrived of a server stays on this host after its migration was undone: the"
+        " next one sends only what differs. It is given up sooner where its room is wanted. 0: nothing stays.",
+    ),
     cfg.BoolOpt(
         "encrypt",
         default=True,

@@ -36,6 +36,7 @@ AIMS = {
     "rate_error": ("<=", 0.05),
     "verify_read_ratio": ("<=", 1.1),
     "memory_mib": ("<=", 150),
+    "base_crossings": ("<=", 1.0),
 }
 
 
@@ -103,7 +104,7 @@ def measure(directory: Path, names: list[str], rounds: int, scale: float) -> dic
     """Return all figures: of each disk, and those beside speed."""
     found: dict[str, Any] = {"machine": machine(), "rounds": rounds, "scale": scale, "disks": {}}
     with peers.ssh(directory / "ssh") as ssh:
-        races = {name: Race(name, directory, ssh, scale) for name in names}
+        races = {name: Race(name, directory, ssh, scale) for name in names if name in data.DISKS}
         for number in range(rounds):
             for name, race in races.items():
                 print(f"round {number + 1} of {rounds}: {data.SAID[name]}", file=sys.stderr)
@@ -113,7 +114,20 @@ def measure(directory: Path, names: list[str], rounds: int, scale: float) -> dic
     if {"a", "c"} <= set(names):
         print("resume, delta, rate, verification, memory", file=sys.stderr)
         found["figures"] = figures.all_of(directory, directory / "a", directory / "c")
+    if "d" in names:
+        print("ten overlays on one base", file=sys.stderr)
+        found["figures"] = found.get("figures", {}) | bases_of(directory / "bases", scale)
     return found
+
+
+def bases_of(directory: Path, scale: float) -> dict[str, float]:
+    """Return the figures of (d)."""
+    from hostler.drivers.images import tls
+
+    tls.prepare_environment(directory / "run")
+    from benchmarks.transfer import bases  # GnuTLS reads its settings when it is loaded
+
+    return bases.measure(directory, scale)
 
 
 def machine() -> dict[str, Any]:
@@ -152,7 +166,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
-    parser.add_argument("--disks", default="abc", help="Which of the disks; otherwise all: abc.")
+    parser.add_argument("--disks", default="abcd", help="Which of the disks; otherwise all: abcd.")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--scale", type=float, default=1.0, help="Make all disks that much smaller: 0.1.")
     parser.add_argument("--directory", default="/var/tmp", help="Where there is room for ten GiB.")

@@ -15,7 +15,7 @@ _SCATTERED = 1024  #: extents of the sparse disk
 def dense_raw(path: Path, scale: float) -> None:
     """Make (a): 2 GiB of random bytes."""
     with path.open("wb") as file:
-        _fill(file.fileno(), int(2 * GIB * scale))
+        fill(file.fileno(), int(2 * GIB * scale))
 
 
 def scattered_qcow2(path: Path, scale: float) -> None:
@@ -37,7 +37,7 @@ def sparse_raw(path: Path, scale: float) -> None:
         piece = int(GIB * scale) // _SCATTERED
         for number in range(_SCATTERED):
             file.seek(number * (20 * GIB // _SCATTERED))
-            _fill(file.fileno(), piece)
+            fill(file.fileno(), piece)
 
 
 DISKS: dict[str, Callable[[Path, float], None]] = {"a": dense_raw, "b": scattered_qcow2, "c": sparse_raw}
@@ -82,6 +82,7 @@ def change(path: Path, share: float) -> None:
     sync(path)
 
 
-def _fill(fd: int, count: int) -> None:
+def fill(fd: int, count: int) -> None:
+    """Write so many random bytes."""
     while count > 0:
         count -= os.write(fd, os.urandom(min(count, 4 * MIB)))

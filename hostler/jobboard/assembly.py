@@ -26,6 +26,8 @@ def make_drivers(conf: cfg.ConfigOpts) -> Drivers:
         host=conf.host,
         in_use=lambda path: is_used(files, hypervisor, conf.state_path, path),
         devices_path=f"{conf.state_path}/devices",
+        kept_path=f"{conf.state_path}/kept",
+        keep_s=conf.images.keep_copies,
         block_devices=conf.files.block_devices,
     )
     return Drivers(

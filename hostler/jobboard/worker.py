@@ -27,6 +27,7 @@ from hostler.jobboard.board import UNDECIDED, Board
 from hostler.jobboard.confirm_window import ConfirmWindow
 from hostler.jobboard.doctor import Surgery
 from hostler.jobboard.jobs import Claim
+from hostler.jobboard.kept_copies import drop_kept
 from hostler.jobboard.leg import End, MigrationLeg
 from hostler.jobboard.legs import BACK_OFF_S, Legs
 from hostler.jobboard.presence import Presence
@@ -199,7 +200,13 @@ class Worker:
                     self._return_to_zookeeper()
                     reconcile_due = 0.0
                 if time.monotonic() >= reconcile_due:
-                    for duty in (self._pay_debts, reconciler.run, self._adoption.run, self._report.renew):
+                    for duty in (
+                        self._pay_debts,
+                        reconciler.run,
+                        self._adoption.run,
+                        self._report.renew,
+                        self._drop_kept,
+                    ):
                         self._attempt(duty)
                     reconcile_due = time.monotonic() + self.conf.zookeeper.reconcile_interval
                 pause = self._look_around(pool)
@@ -246,6 +253,9 @@ class Worker:
             self._tracer,
         )
         return payer.pay()
+
+    def _drop_kept(self) -> None:
+        drop_kept(self.database, self.host, self.drivers.files)
 
     def _take_jobs(self, pool: ThreadPoolExecutor) -> float:
         """Start a leg for each job that can be had; return after how many seconds to look again."""

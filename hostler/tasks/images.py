@@ -27,7 +27,7 @@ from hostler.records import hosts, moves, rates
 from hostler.records.models import Progress, Receiver, now
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
-from hostler.tasks.receiving import begin_receiving
+from hostler.tasks.receiving import begin_receiving, take_up
 from hostler.tasks.shared_storage import moving_units
 from hostler.tasks.space import release_space, reserve_space
 
@@ -44,7 +44,10 @@ class OpenReceiver(HostTask):
 
     Nothing of what stays in place is among them.
 
-    Reverts by: ending the receiver, seeing it gone, and removing only what was made here.
+    An older copy of the server becomes the beginning of the new one.
+
+    Reverts by: ending the receiver, seeing it gone, and removing only what was made here; what has arrived of the
+    images is kept for a while, where the settings say so.
     """
 
     elsewhere = True
@@ -61,9 +64,12 @@ class OpenReceiver(HostTask):
         known = entry.data.get("paths") if entry else None
         paths: list[str] = known or [unit.path for unit in begun]
         arriving = [unit for unit in units if unit.path in paths]
+        if not known:
+            take_up(leg, arriving)
         reserve_space(leg, arriving)
         exports = list(exports_of(leg, arriving))
         if exports:
+            leg.drivers.receiver.take_stock(leg.migration.uuid, exports, leg.checkpoint)
             address = leg.drivers.receiver.open(leg.migration.uuid, exports, *_peer(leg))
             with leg.records.transaction() as session:
                 session.merge(
@@ -79,7 +85,10 @@ class OpenReceiver(HostTask):
         leg.drivers.receiver.forget(leg.migration.uuid)
         if journal.get("units"):
             units = moving_units(leg, inventory)
-            leg.drivers.files.remove_parts(units, leg.migration.instance, leg.migration.uuid)
+            facts = (leg.migration.instance, leg.migration.uuid)
+            if leg.migration.source != leg.migration.dest:
+                leg.drivers.files.keep_parts(units, *facts)
+            leg.drivers.files.remove_parts(units, *facts)
             journal.undone("units")
 
 

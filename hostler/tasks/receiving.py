@@ -29,6 +29,14 @@ def begin_receiving(leg: Leg, units: Sequence[Unit]) -> list[Unit]:
     return arriving
 
 
+def take_up(leg: Leg, arriving: Sequence[Unit]) -> None:
+    """Let an older copy of the server be where it arrives, if there is one: only what differs is sent then."""
+    facts = (leg.migration.instance, leg.migration.uuid)
+    if used := leg.drivers.files.take_up(arriving, *facts):
+        with leg.records.transaction() as session:
+            leg.records.note(session, "kept", f"only what differs is sent from what lay in {', '.join(used)}")
+
+
 def _make_parts(leg: Leg, units: Sequence[Unit], over: set[str]) -> list[Unit] | None:
     """Return the units that must be received; None if one of them is another's that is over, as *over* says then."""
     files, facts = leg.drivers.files, (leg.migration.instance, leg.migration.uuid)

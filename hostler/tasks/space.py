@@ -20,13 +20,16 @@ _TASK, _KEY = "OpenReceiver", "space"
 
 
 def reserve_space(leg: Leg, arriving: Sequence[Unit]) -> None:
-    """Promise the room that *arriving* needs; refused if it is not there, or promised to others already."""
+    """Promise the room that *arriving* needs; refused if it is not there, or promised to others already.
+
+    What has been kept of others is given up for it.
+    """
     journal, files = leg.records.journal(_TASK), leg.drivers.files
     if not arriving or journal.get(_KEY):
         return
     need = files.space_needed(arriving, leg.migration.instance, leg.migration.uuid)
     with files.promising():
-        if problems := files.space_problems(arriving, _promised(leg)):
+        if problems := files.space_problems(arriving, _promised(leg), list(need)):
             raise MigrationPreCheckError(problems, host=leg.host)
         journal.done(_KEY, bytes=need)
 

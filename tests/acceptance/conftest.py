@@ -26,6 +26,7 @@ session_timeout = 5
 
 [images]
 timeout = 24
+keep_copies = 0
 """
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from hostler.objects import Disk, DiskChange, Domain, SwapArea, Unit
 
 if TYPE_CHECKING:
+    from hostler.drivers.files.kept import Kept
     from hostler.drivers.files.marked import Marked
 
 #: Returns the BLAKE3 of a whole file, as :meth:`hostler.drivers.images.ImageVerifier.digest` does.
@@ -125,10 +126,13 @@ class InstanceFiles(Protocol):
     def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:
         """Return how many bytes will arrive in each part directory, when *units* do; not those of block devices."""
 
-    def space_problems(self, units: Sequence[Unit], promised: Mapping[str, int]) -> list[str]:
-        """Return, as sentences, which file systems have no room for *units*. It only reads.
+    def space_problems(
+        self, units: Sequence[Unit], promised: Mapping[str, int], ours: Sequence[str] = ()
+    ) -> list[str]:
+        """Return, as sentences, which file systems have no room for *units*; give up kept copies that are in the way.
 
-        *promised*: what :meth:`space_needed` said for others; what is in their part directories has arrived.
+        *promised*: what :meth:`space_needed` said for others; what is in their part directories has arrived. *ours*:
+        the part directories of *units*: what :meth:`take_up` has moved there needs no room.
         """
 
     def other_contents(self, units: Sequence[Unit], digest: Digest) -> list[str]:
@@ -136,6 +140,25 @@ class InstanceFiles(Protocol):
 
         It only reads.
         """
+
+    def keep_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Set the images in the part directories aside for the next attempt, for a while, where that is wished.
+
+        :meth:`remove_parts` removes whatever it leaves.
+        """
+
+    def take_up(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Move older copies of the images of *units* to where these arrive; return the directories that they come from.
+
+        Those that were kept, the newest first, and one that an operator has put into ``<parent>/<instance>.copy``.
+        What is kept of *instance* and is not used is removed. The part directories are there.
+        """
+
+    def kept(self) -> list[Kept]:
+        """Return what is kept here, the oldest first. It only reads."""
+
+    def drop_kept(self, needless: Callable[[Kept], bool]) -> list[Kept]:
+        """Remove, and return, the kept copies whose time is over, and those that are *needless*."""
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories that carry our mark, with all in them, and see them gone.
@@ -184,7 +207,7 @@ class InstanceFiles(Protocol):
         """Return, as sentences, which files of *units* are not at their final paths. It only reads."""
 
     def marked(self, domains: Sequence[Domain], more: Sequence[str] = ()) -> list[Marked]:
-        """Return every path that carries a migration's mark. It only reads.
+        """Return every path that carries a migration's mark, but for what is kept in its time. It only reads.
 
         *domains* are those of the host, beside whose disks it looks; *more*: further directories.
         """

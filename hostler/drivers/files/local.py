@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from hostler.drivers import devices
 from hostler.drivers.files import Digest, disk, shared, space, tokens
@@ -12,8 +13,9 @@ from hostler.drivers.files.arrival import Arrival
 from hostler.drivers.files.aside import Aside
 from hostler.drivers.files.blocks import Blocks
 from hostler.drivers.files.chain import Chains
+from hostler.drivers.files.kept import Kept, KeptCopies
 from hostler.drivers.files.lvm import Lvm
-from hostler.drivers.files.marked import Marked, Marks
+from hostler.drivers.files.marked import Marked, MarkKind, Marks
 from hostler.drivers.files.parts import Parts, part_name
 from hostler.drivers.files.place import Place, as_destination, as_source
 from hostler.drivers.files.resizing import Resizing
@@ -34,7 +36,7 @@ class LocalFiles:
     temporary directories; no path that comes back, or is given to a *digest*, carries it. *in_use*
     says whether any server of this host uses a shared file, or a block device; without it, shared files are never
     removed, and no device is overwritten. *block_devices*: paths, or patterns of them, of the block devices that
-    arriving servers may overwrite.
+    arriving servers may overwrite. *keep_s*: for how long an undo leaves what has arrived; 0: not at all.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class LocalFiles:
         tpm_path: str = Place.tpm_path,
         lock_path: str = Place.lock_path,
         devices_path: str = Place.devices_path,
+        kept_path: str = Place.kept_path,
+        keep_s: float = 0,
         block_devices: Sequence[str] = (),
         lvm: Lvm | None = None,
     ) -> None:
@@ -59,11 +63,13 @@ class LocalFiles:
             tpm_path=tpm_path,
             lock_path=lock_path,
             devices_path=devices_path,
+            kept_path=kept_path,
         )
         lvm = lvm or Lvm(self._place.at(lock_path).with_name("lvm.lock"))
         self._blocks = Blocks(self._place, lvm, block_devices, in_use)
         self._aside = Aside(self._place)
         self._parts = Parts(self._place)
+        self._kept = KeptCopies(self._place, self._parts, keep_s)
         self._arrival = Arrival(self._place, self._parts, in_use)
         self._resizing = Resizing(self._place)
         self._marks = Marks(self._place)
@@ -90,7 +96,8 @@ class LocalFiles:
     ) -> list[str]:
         """Return why *units* cannot be received here."""
         with as_destination(self._place):
-            found = Room(self._place, instance, migration, digest, here).problems(_files(units))
+            kept = self._kept.directories()
+            found = Room(self._place, instance, migration, digest, here, kept).problems(_files(units))
             blocks = _blocks(units)
             same_host = any(unit.path in here for unit in blocks)
             return found + self._blocks.problems(blocks, migration, same_host=same_host)
@@ -171,10 +178,18 @@ class LocalFiles:
         with shared.locked(self._place.at(self._place.lock_path).with_name("space.lock")):
             yield
 
-    def space_problems(self, units: Sequence[Unit], promised: Mapping[str, int]) -> list[str]:
-        """Return which file systems have no room; a volume group has given its own already."""
+    def space_problems(
+        self, units: Sequence[Unit], promised: Mapping[str, int], ours: Sequence[str] = ()
+    ) -> list[str]:
+        """Return which file systems have no room, once all that is kept is given up that is in the way of it.
+
+        A volume group has given its own already.
+        """
         with as_destination(self._place):
-            return space.problems(self._place, _files(units), promised)
+            while found := space.problems(self._place, _files(units), promised, ours):
+                if not self._kept.drop_oldest():
+                    break
+            return found
 
     def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:
         """Return what each part directory will come to hold."""
@@ -185,6 +200,30 @@ class LocalFiles:
         """Return which SHARED units are not those of the source."""
         with as_destination(self._place):
             return other_contents(self._place, units, digest)
+
+    def keep_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
+        """Set aside the images in the part directories, if any are to be kept."""
+        if self._kept.enabled:
+            with as_destination(self._place):
+                self._kept.keep(_files(units), instance, migration)
+
+    def take_up(self, units: Sequence[Unit], instance: str, migration: str) -> list[str]:
+        """Move what is kept into the part directories."""
+        with as_destination(self._place):
+            return self._kept.take_up(_files(units), instance, migration)
+
+    def kept(self) -> list[Kept]:
+        """Return what is kept; those whose time is over are dropped by :meth:`drop_kept`."""
+        return self._kept.all()
+
+    def drop_kept(self, needless: Callable[[Kept], bool]) -> list[Kept]:
+        """Remove what is kept for too long, or is *needless*."""
+        now = datetime.now(UTC)
+        with as_destination(self._place):
+            over = [one for one in self._kept.all() if one.expired(self._kept.lasts_s, now) or needless(one)]
+            for one in over:
+                self._kept.drop(one)
+        return over
 
     def remove_parts(self, units: Sequence[Unit], instance: str, migration: str) -> None:
         """Remove the part directories, and the parents that were made for them if they are empty."""
@@ -271,7 +310,8 @@ class LocalFiles:
     def marked(self, domains: Sequence[Domain], more: Sequence[str] = ()) -> list[Marked]:
         """Return every path with our mark; where it looks is in :mod:`.marked`."""
         with as_source(self._place):
-            return self._marks.find(domains, more) + self._blocks.marked()
+            found = self._marks.find(domains, more) + self._blocks.marked()
+            return [one for one in found if one.kind is not MarkKind.KEPT or self._kept.expired(one.path)]
 
     def remove_marked(self, mark: Marked, domains: Sequence[Domain]) -> None:
         """Remove one of them."""

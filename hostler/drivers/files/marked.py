@@ -27,6 +27,7 @@ _ASIDE, _REMOVED, _MADE = "_resize", "_removed", ".made"
 class MarkKind(enum.StrEnum):
     """What a marked path is."""
 
+    KEPT = "kept"  #: a part directory that an undo has left for the next attempt
     PART = "part"  #: a part directory, also one that is being made or removed
     ASIDE = "aside"  #: a file or directory that was set aside on the source
     REMOVAL = "removal"  #: one that was set aside, and is being removed
@@ -119,14 +120,14 @@ class Marks:
             return Marked(path, MarkKind.REMOVAL, named, proven=plain)
         if name.endswith(_MADE):
             return Marked(path, MarkKind.MADE, named, proven=disk.is_file(status))
-        whole = name.endswith(".part")
+        whole = name.endswith((".part", ".kept"))
         agrees = marker is not None and marker.migration == named if whole else True
         return Marked(
             path,
-            MarkKind.PART,
+            MarkKind.KEPT if name.endswith((".kept", ".kept.old")) else MarkKind.PART,
             named,
             directory and agrees,
-            placed=self._placed(path, marker) if whole else [],
+            placed=self._placed(path, marker) if name.endswith(".part") else [],
         )
 
     def _by_marker(self, path: str, marker: Marker) -> Marked:
@@ -173,7 +174,7 @@ class Marks:
         """Return a name under which a removal that is cut short is known as one."""
         if mark.kind is MarkKind.ASIDE:
             return path.with_name(f"{path.name.removesuffix(_ASIDE)}.{mark.migration}{_REMOVED}")
-        if path.name.endswith(".part"):
+        if path.name.endswith((".part", ".kept")):
             return path.with_name(f"{path.name}.old")
         return path
 

@@ -16,12 +16,14 @@ NAME = ".hostler-migration"
 #: A marker larger than this is none of ours.
 _LIMIT_BYTES = 1 << 20
 
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-#: Names that a migration gives: a file set aside, a removal under way, a part directory, the record of a
-#: directory made.
-_OURS = re.compile(rf"\.(?P<migration>{_UUID})(_resize|_removed|\.part(\.new|\.old)?|\.made)\Z", re.DOTALL)
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+#: Names that a migration gives: a file set aside, a removal under way, a part directory, a copy that is
+#: kept, the record of a directory made.
+_OURS = re.compile(
+    rf"\.(?P<migration>{UUID})(_resize|_removed|\.part(\.new|\.old)?|\.kept(\.old)?|\.made)\Z", re.DOTALL
+)
 
-_TOKEN = re.compile(rf"{re.escape(NAME)}\.(?P<migration>{_UUID})\.({SOURCE}|{DEST})")
+_TOKEN = re.compile(rf"{re.escape(NAME)}\.(?P<migration>{UUID})\.({SOURCE}|{DEST})")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def migration_in(name: str) -> str | None:
 
 def migration_of_draft(name: str) -> str | None:
     """Return the migration that was writing a marker under this *name* when it was killed."""
-    found = re.fullmatch(rf"{re.escape(NAME)}\.({_UUID})", name)
+    found = re.fullmatch(rf"{re.escape(NAME)}\.({UUID})", name)
     return found[1] if found else None
 
 

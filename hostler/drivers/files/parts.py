@@ -41,6 +41,11 @@ class Parts:
         ours = found is not None and (found.migration, found.instance) == (migration, instance)
         return found if ours else None
 
+    def made(self, parent: str, migration: str) -> bool:
+        """Whether *parent*, or a directory that it lies in, was made for *migration*."""
+        records = (self._record(one, migration) for one in _from_above(parent))
+        return any(disk.look(record) is not None for record in records)
+
     def make(
         self, units: Sequence[Unit], instance: str, migration: str, over: Collection[str] = ()
     ) -> list[Unit]:

@@ -21,6 +21,7 @@ class Place:
     tpm_path: str = "/var/lib/libvirt/swtpm"
     lock_path: str = "/run/hostler/shared-files.lock"
     devices_path: str = "/var/lib/hostler/devices"  #: what is noted of block devices that were given over
+    kept_path: str = "/var/lib/hostler/kept"  #: what is noted of copies that are kept
 
     def at(self, path: str) -> Path:
         """Return where *path* is for this process."""

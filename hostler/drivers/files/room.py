@@ -14,7 +14,10 @@ from hostler.objects import Unit, UnitKind
 
 
 class Room:
-    """One look at whether *units* of *instance* fit; those at the paths *here* lie here, and will be set aside."""
+    """One look at whether *units* of *instance* fit; those at the paths *here* lie here, and will be set aside.
+
+    *kept*: directories that may go if their room is wanted.
+    """
 
     def __init__(
         self,
@@ -23,8 +26,10 @@ class Room:
         migration: str,
         digest: Callable[[str], str],
         here: Collection[str] = (),
+        kept: Sequence[str] = (),
     ) -> None:
         self._place = place
+        self._kept = kept
         self._instance = instance
         self._migration = migration
         self._digest = digest
@@ -41,7 +46,7 @@ class Room:
                 found += self._identity_problems(unit)
             else:
                 found += self._name_problems(unit)
-        return found + space.problems(self._place, missing(self._place, units))
+        return found + space.problems(self._place, missing(self._place, units), {}, self._kept)
 
     def _parent_problems(self, parent: str) -> list[str]:
         directory = self._place.at(parent)

@@ -25,10 +25,16 @@ def needed(units: Sequence[Unit]) -> dict[str, int]:
     return {parent: int(size_bytes * _SLACK) for parent, size_bytes in need.items()}
 
 
-def problems(place: Place, units: Sequence[Unit], promised: Mapping[str, int] | None = None) -> list[str]:
+def problems(
+    place: Place,
+    units: Sequence[Unit],
+    promised: Mapping[str, int] | None = None,
+    ours: Sequence[str] = (),
+) -> list[str]:
     """Return, as sentences, which file systems have no room for *units*.
 
-    *promised*: bytes by part directory of others, of which what lies there has arrived.
+    *promised*: bytes by part directory of others, of which what lies there has arrived. *ours*: directories whose
+    room is *units*' already, or can be had.
     """
     need: dict[int, int] = {}
     parents: dict[int, dict[str, Path]] = {}
@@ -37,10 +43,11 @@ def problems(place: Place, units: Sequence[Unit], promised: Mapping[str, int] | 
         device = directory.stat().st_dev
         need[device] = need.get(device, 0) + size_bytes
         parents.setdefault(device, {})[parent] = directory
-    waiting = _still_to_come(place, promised or {})
+    waiting, had = _still_to_come(place, promised or {}), _lying(place, ours)
     found = []
     for device, need_bytes in need.items():
-        free_bytes, others_bytes = free(next(iter(parents[device].values()))), waiting.get(device, 0)
+        free_bytes = free(next(iter(parents[device].values()))) + had.get(device, 0)
+        others_bytes = waiting.get(device, 0)
         if need_bytes > free_bytes - others_bytes:
             said = f"{_gib(need_bytes)} needed, {_gib(free_bytes)} free"
             if others_bytes:
@@ -70,6 +77,15 @@ def _still_to_come(place: Place, promised: Mapping[str, int]) -> dict[int, int]:
         device = nearest(directory).stat().st_dev
         waiting[device] = waiting.get(device, 0) + max(0, size_bytes - sum(_allocated(directory)))
     return waiting
+
+
+def _lying(place: Place, directories: Sequence[str]) -> dict[int, int]:
+    """Return how many bytes lie in *directories*, by device."""
+    found: dict[int, int] = {}
+    for directory in map(place.at, directories):
+        if (status := disk.look(directory)) is not None:
+            found[status.st_dev] = found.get(status.st_dev, 0) + sum(_allocated(directory))
+    return found
 
 
 def _allocated(directory: Path) -> Iterator[int]:

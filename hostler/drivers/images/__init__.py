@@ -26,6 +26,12 @@ class ImageReceiver(Protocol):
     when the worker does (:meth:`restore`), until :meth:`close`.
     """
 
+    def take_stock(self, migration: str, exports: Sequence[Export], checkpoint: Checkpoint) -> None:
+        """Read the part files that are there before their receiver is: older copies, of which what fits is not sent.
+
+        Nothing of one that a receiver of *migration* has taken bytes for. *checkpoint* is called before each block.
+        """
+
     def open(
         self, migration: str, exports: Sequence[Export], peer: str, identity: Identity = UNPROVEN
     ) -> ReceiverAddress:

@@ -12,14 +12,14 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hostler.drivers import devices
-from hostler.drivers.images import Checkpoint, ProgressListener, extents, manifest, state
+from hostler.drivers.images import Checkpoint, ProgressListener, extents, ledger, manifest, state
 from hostler.drivers.images.link import WORDS, Broken, NoSuchExport, Outage
 from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.outgoing import Outgoing
@@ -179,6 +179,13 @@ class _FakeLink:
 
     fd: int
 
+    @property
+    def size_bytes(self) -> int:
+        return devices.size_bytes(self.fd)
+
+    def data_extents(self, stop: int) -> Iterator[tuple[int, int]]:
+        yield from extents.data_extents(self.fd, 0, stop)
+
     def read(self, length: int, offset: int) -> bytes:
         return os.pread(self.fd, length, offset)
 
@@ -240,9 +247,16 @@ class _FakeCopy:
             with self._file.lock:
                 whole = iter([(0, self._file.size_bytes)])  # a device does not tell what it holds
                 data = extents.data_extents(fd, 0, self._file.size_bytes)
-                self._file.survey(whole if self._file.export.block else data)
+                self._file.survey(whole if self._file.export.block else data, self._known())
         finally:
             os.close(fd)
+
+    def _known(self) -> list[ledger.Arrived]:
+        """Return what the receiver found in an older copy; what is sent by this one is not written down."""
+        exports = self._sender.connect(self._address)
+        with suppress(FileNotFoundError), (exports / f"{self._file.export.name}.ledger").open("rb") as file:
+            return list(ledger.arrived(_FakeLink(file.fileno()), (exports / "boot").read_bytes()))
+        return []
 
     def _send_block(self, slot: int) -> None:
         file = self._file
@@ -253,12 +267,15 @@ class _FakeCopy:
         found = extents.block_hash(block)
         begin = index * extents.BLOCK_BYTES
         pieces = block.segments if found else []
-        if file.stale(slot):
+        if file.arrived_before(slot, found):
+            pieces = []
+        elif file.stale(slot):
             pieces = [(0, len(block.view))]
         self._write(
             file.export.name, [(begin + offset, bytes(block.view[offset:][:n])) for offset, n in pieces]
         )
-        file.sent(slot, found, block.data_bytes, sum(n for _, n in block.segments) if found else 0)
+        sent_bytes = sum(n for _, n in block.segments) if found and pieces else 0
+        file.sent(slot, found, block.data_bytes, sent_bytes)
         file.settle(1)
         time.sleep(self._sender.faults.pause_s)
 

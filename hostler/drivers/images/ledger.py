@@ -18,6 +18,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from blake3 import blake3
@@ -66,6 +67,20 @@ class Arrived:
 def upper_bound(size_bytes: int) -> int:
     """Return how long the ledger of a file of at most *size_bytes* may become; what no longer fits is not kept."""
     return FRAME_BYTES * (4 * -(-size_bytes // BLOCK_BYTES) + _SPARE_FRAMES)
+
+
+def found_frames(blocks: Iterable[tuple[int, bytes]], boot: bytes) -> Iterator[bytes]:
+    """Yield the frames of a ledger that says which blocks (index, hash) were read from the destination's disk.
+
+    Whatever the source's file is, it is not known to have been the same: each block is compared.
+    """
+    entries = ((index, 0, found) for index, found in blocks)
+    count = 0
+    while group := list(islice(entries, MOST_BLOCKS)):
+        yield blocks_frame(group, bytes(STAMP_BYTES), boot)
+        count += 1
+    for first in range(0, count, MOST_FRAMES):
+        yield stable_frame(range(first, min(first + MOST_FRAMES, count)), bytes(STAMP_BYTES), boot)
 
 
 def source_stamp(found: os.stat_result, boot: bytes) -> bytes:

@@ -34,7 +34,19 @@ from pathlib import Path
 from hostler import errors
 from hostler.drivers import devices
 from hostler.drivers import processes as process
-from hostler.drivers.images import UNPROVEN, check, confined, ledger, listener, manifest, state, tls, x509
+from hostler.drivers.images import (
+    UNPROVEN,
+    Checkpoint,
+    check,
+    confined,
+    found,
+    ledger,
+    listener,
+    manifest,
+    state,
+    tls,
+    x509,
+)
 from hostler.drivers.images.checker import Asked, Checker
 from hostler.drivers.images.launching import launch
 from hostler.objects import Export, Identity, ReceiverAddress, Record
@@ -87,6 +99,18 @@ class NbdReceiver:
         self._checkers: dict[str, Checker] = {}
 
     # -- the driver's calls -------------------------------------------------------------------------------
+
+    def take_stock(self, migration: str, exports: Sequence[Export], checkpoint: Checkpoint) -> None:
+        """Begin the ledger of each part file that is there with what is read from it now."""
+        state.private_directory(self._home(migration))
+        for export in exports:
+            part, kept = self._local(export.part), self._ledger(migration, export)
+            if export.block or kept.exists() or not part.exists():
+                continue
+            try:
+                found.take_stock(part, export.size_bytes, kept, self._boot, checkpoint)
+            except OSError as error:
+                raise self._unavailable(f"{export.part}: {error.strerror}") from error
 
     def open(
         self, migration: str, exports: Sequence[Export], peer: str, identity: Identity = UNPROVEN

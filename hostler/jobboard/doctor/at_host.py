@@ -13,6 +13,7 @@ from hostler.objects import PowerState
 
 #: What a marked path is called.
 _WORDS = {
+    MarkKind.KEPT: "the kept copy {path}",
     MarkKind.PART: "the part directory {path}",
     MarkKind.ASIDE: "{path}, which was set aside",
     MarkKind.REMOVAL: "{path}, whose removal was cut short",

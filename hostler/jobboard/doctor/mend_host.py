@@ -90,6 +90,7 @@ class Hands:
 
 
 _MENDERS: dict[str, Callable[[Hands, Finding], None]] = {
+    "kept": Hands.file,
     "part": Hands.file,
     "aside": Hands.file,
     "removal": Hands.file,

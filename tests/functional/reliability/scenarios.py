@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hostler import flows
+from hostler.drivers.files.kept import KeptCopies
 from hostler.errors import ImageTransferError, MigrationError, MigrationPreCheckError
 from hostler.jobboard import client
 from hostler.jobboard.leg import MigrationLeg
@@ -42,6 +44,15 @@ def move(stage: Stage) -> None:
     if row is None or row.outcome == "refused":
         stage.client.migrate("web1", "kvm2", requested_by="tester")
     stage.run()
+
+
+def move_at_last(stage: Stage) -> None:
+    """Ask for a migration, and once more when it was undone; see it through."""
+    for _ in range(2):
+        row = stage.latest()
+        if row is None or row.outcome in ("refused", "reverted"):
+            stage.client.migrate("web1", "kvm2", requested_by="tester")
+        stage.run()
 
 
 def move_anywhere(stage: Stage) -> None:
@@ -165,6 +176,23 @@ def undo_fails_once(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def first_attempt_is_kept(stage: Stage) -> Iterator[None]:
+    """The hand-over is refused until an attempt was undone, which leaves what has arrived for the next."""
+    task = step("cold_migration", "HandOver")
+    real = task.execute
+
+    def fails(**arguments: Any) -> Any:
+        with stage.points.uncounted(), stage.database.reading() as session:
+            undone = session.scalars(select(Migration.uuid).where(Migration.outcome == "reverted")).all()
+        if not undone:
+            raise MigrationError("on purpose")
+        return real(**arguments)
+
+    with mock.patch.object(task, "execute", fails), mock.patch.object(KeptCopies, "enabled", new=True):
+        yield
+
+
+@contextmanager
 def cancelled_in_the_middle(stage: Stage) -> Iterator[None]:
     """An operator's wish arrives while the images are on their way."""
     task = step("cold_migration", "CopyImages")
@@ -271,4 +299,6 @@ SCENARIOS = [
     Scenario("confirm_resize", confirm, "block", before=move),
     Scenario("revert_resize", bring_back, "block", before=move, outcome="success"),
     Scenario("refused_at_the_end", move, "block", circumstances=refused_at_the_end),
+    Scenario("kept", move_at_last, circumstances=first_attempt_is_kept, outcome="success"),
+    Scenario("kept", move_at_last, "flat", circumstances=first_attempt_is_kept, outcome="success"),
 ]
