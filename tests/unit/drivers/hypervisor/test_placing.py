@@ -57,7 +57,7 @@ def place(xml: str, host: topology.Topology, *taken: int, node_mb: dict[str, int
 def refused(xml: str, host: topology.Topology, *taken: int, node_mb: dict[str, int] | None = None) -> str:
     with pytest.raises(CPUPinningInvalid) as error:
         place(xml, host, *taken, node_mb=node_mb)
-    assert (error.value.exit_code, error.value.hint) == (3, "hostler server migrate web1 --dry-run")
+    assert (error.value.exit_code, error.value.hint) == (3, "hostler server migrate --dry-run web1")
     return str(error.value.reason)
 
 
