@@ -16,6 +16,7 @@ from cliff.lister import Lister as CliffLister
 from cliff.show import ShowOne as CliffShowOne
 from oslo_config import cfg
 
+from hostler.cli.table import Fitting, room
 from hostler.errors import BadConfiguration, HostlerError, Interrupted
 from hostler.views.text import duration, printable
 
@@ -113,11 +114,18 @@ def _escaped(cell: Any) -> Any:
 class Lister(Reporting, _Printable, CliffLister):
     """A command that lists."""
 
+    brief: Sequence[str] = ()  #: columns of which a narrow terminal gets the beginning
+    spare: Sequence[str] = ()  #: columns that a narrow terminal does not get, the first one first
+
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]
     ) -> int:
-        """Print the rows, nothing in them that a terminal would act upon."""
+        """Print the rows, nothing in them that a terminal would act upon; a table fits the terminal."""
         rows = [self._escaped(parsed_args, row) for row in data]
+        width = room(self.app.stdout)
+        if parsed_args.formatter == "table" and width is not None and parsed_args.max_width <= 0:
+            own = parsed_args.columns  # whoever names columns wants these
+            self.formatter = Fitting(width, self.brief, () if own else self.spare)
         return super().produce_output(parsed_args, column_names, rows)
 
 
