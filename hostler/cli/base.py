@@ -103,6 +103,11 @@ class _Printable(DisplayCommandBase[Any]):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
+    def _fit(self, parsed_args: argparse.Namespace, *left_out: Sequence[str]) -> None:
+        width = room(self.app.stdout)
+        if parsed_args.formatter == "table" and width is not None and parsed_args.max_width <= 0:
+            self.formatter = Fitting(width, *left_out)
+
     def _escaped(self, parsed_args: argparse.Namespace, row: Iterable[Any]) -> list[Any]:
         return list(row) if parsed_args.formatter in FAITHFUL else [_escaped(cell) for cell in row]
 
@@ -122,10 +127,8 @@ class Lister(Reporting, _Printable, CliffLister):
     ) -> int:
         """Print the rows, nothing in them that a terminal would act upon; a table fits the terminal."""
         rows = [self._escaped(parsed_args, row) for row in data]
-        width = room(self.app.stdout)
-        if parsed_args.formatter == "table" and width is not None and parsed_args.max_width <= 0:
-            own = parsed_args.columns  # whoever names columns wants these
-            self.formatter = Fitting(width, self.brief, () if own else self.spare)
+        # whoever names columns wants these
+        self._fit(parsed_args, self.brief, () if parsed_args.columns else self.spare)
         return super().produce_output(parsed_args, column_names, rows)
 
 
@@ -141,7 +144,8 @@ class ShowOne(Reporting, _Printable, CliffShowOne):
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
     ) -> int:
-        """Print the fields, nothing in them that a terminal would act upon."""
+        """Print the fields, nothing in them that a terminal would act upon; a table fits the terminal."""
+        self._fit(parsed_args)
         return super().produce_output(parsed_args, column_names, self._escaped(parsed_args, data))
 
 

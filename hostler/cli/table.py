@@ -12,6 +12,8 @@ from cliff.columns import FormattableColumn
 from cliff.formatters.table import TableFormatter
 from rich.cells import cell_len
 
+#: Columns below which the frame of a shown thing would break the command that it names.
+_ROOM_FOR_A_COMMAND = 80
 _SHORT = 8  #: characters of a UUID that are enough, mostly
 
 
@@ -53,6 +55,19 @@ class Fitting(TableFormatter):
             stdout.write("\n".join(_blocks(*whole)) + "\n")
         else:
             super().emit_list(names, rows, stdout, parsed_args)
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print the fields."""
+        if self._width < _ROOM_FOR_A_COMMAND:
+            stdout.write("\n".join(_blocks(column_names, [data])) + "\n")
+        else:
+            super().emit_one(column_names, data, stdout, parsed_args)
 
     def _is_too_wide(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
         columns = zip(names, *rows, strict=True)

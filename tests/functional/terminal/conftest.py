@@ -18,7 +18,7 @@ from lab.process import LabError, wait_until
 from tests.support.world import World
 
 HOSTLER = "import sys; from hostler.cli.app import main; sys.exit(main())"
-PATIENCE_S = 30
+PATIENCE_S = 60
 _ENDED = "[ended: "
 
 
@@ -39,9 +39,8 @@ class Terminal:
         self._columns = columns
         program = shlex.join([sys.executable, "-c", HOSTLER, "--config-file", str(self._config), *argv])
         typed = shlex.join(["hostler", *argv])
-        words = (
-            f"printf '%s\\n' {shlex.quote(f'$ {typed}')}; {program}; printf '%s' \"{_ENDED}$?]\"; exec cat"
-        )
+        words = f"printf '%s\\n' {shlex.quote(f'$ {typed}')}; {program}; printf '{_ENDED}%s]' $?"
+        words += "; tmux wait-for -S ended; exec cat"
         size = ("-x", str(columns), "-y", str(lines))
         shell = ["env", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", words]
         self._tmux("-f", "/dev/null", "new-session", "-d", *size, shlex.join(shell))
@@ -58,6 +57,7 @@ class Terminal:
     def run(self, *argv: str, columns: int = 100, lines: int = 32, **environment: str) -> tuple[int, str]:
         """Type it, and return its exit code and what it left on the screen when it ended."""
         self.type(*argv, columns=columns, lines=lines, **environment)
+        self._tmux("wait-for", "ended")
         screen = self.wait_for(lambda screen: re.search(rf"{re.escape(_ENDED)}\d+\]", screen) is not None)
         left, _, code = screen.rpartition(_ENDED)
         return int(code.partition("]")[0]), left
@@ -85,7 +85,9 @@ class Terminal:
     def _tmux(self, *words: str, check: bool = True) -> str:
         environment = os.environ | {"LC_ALL": "C.UTF-8"}
         command = ["tmux", "-u", "-S", f"{self._socket}{self._windows}", *words]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
         if check and ran.returncode != 0:
             raise AssertionError(f"{shlex.join(command)}: {ran.stderr}")
         return ran.stdout

@@ -1,6 +1,6 @@
 """Every view in a real terminal, wide and narrow, with and without colour and UTF-8.
 
-With ``HOSTLER_SHOTS=docs/images`` pictures of the wide ones are kept there, for the manual.
+With ``HOSTLER_SHOTS=DIRECTORY`` pictures of the wide ones are kept there, for the manual (``tools/screenshots``).
 """
 
 from __future__ import annotations
@@ -147,19 +147,12 @@ def test_a_narrow_terminal_without_colour_and_utf_8_gets_all_that_matters(
     assert code == 0
     assert "nothing stands in the way" in screen
     number = parked(at_work, "web2")
-    code, screen = typed("migration", "watch", "web2")
-    assert code == 5
-    assert f"hostler migration retry {number}" in joined(screen)
     code, screen = typed("migration", "watch", "web2", "--format", "live")
     assert code == 5
     assert f"hostler migration retry {number}" in joined(screen)
     assert all(len(line) <= 40 for line in screen.splitlines())
-    for argv in (("migration", "show", "web2"), ("migration", "list"), ("host", "list"), ("server", "list")):
-        assert typed(*argv)[0] == 0
     assert number[:8] in typed("migration", "list")[1]
-    for kind in ("mermaid", "dot", "svg"):
-        code, screen = typed("migration", "graph", "web2", "--format", kind)
-        assert code == 0
+    assert f"hostler migration retry {number}" in joined(typed("migration", "show", "web2")[1])
     code, screen = typed("doctor")
     assert code == 5
     assert f"hostler migration retry {number}" in joined(screen)
