@@ -1,25 +1,35 @@
 """Measures how long the first page of ten thousand migrations takes, and a page far behind.
 
-Run as ``python -m benchmarks.listing [URL]``; without a URL in a file of SQLite. The database must be empty.
+Also the first page in a browser, as ``hostler web`` serves it. Run as ``python -m benchmarks.listing``; on SQLite, and
+on a PostgreSQL of its own.
 """
 
 from __future__ import annotations
 
 import datetime
+import socket
 import statistics
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import requests
+import uvicorn
 from sqlalchemy import insert
 
+from hostler import conf as settings
+from hostler.jobboard.client import Client
 from hostler.records.database import Database
-from hostler.records.models import Base, Migration, new_uuid
+from hostler.records.models import Migration, new_uuid
 from hostler.views import listing
 from hostler.views.listing import Page, Wanted
+from hostler.web import tokens
+from hostler.web.app import application
+from lab.postgres import PostgreSQL
 
 COUNT = 10_000
 ROUNDS = 20
@@ -50,38 +60,78 @@ def rows() -> Iterator[dict[str, Any]]:
         }
 
 
-def page(database: Database, wanted: Wanted, after: str | None = None) -> tuple[Page, float]:
-    """Return a page and the median of the milliseconds that it takes."""
+def median_ms(action: Callable[[], object]) -> float:
+    """Return the median of the milliseconds that *action* takes."""
     took = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        with database.reading() as session:
-            found = listing.page(session, wanted, after=after)
+        action()
         took.append((time.perf_counter() - began) * 1000)
-    return found, statistics.median(took)
+    return statistics.median(took)
 
 
-def main(url: str) -> None:
+def page(database: Database, wanted: Wanted, after: str | None = None) -> Page:
+    """Return a page of the list."""
+    with database.reading() as session:
+        return listing.page(session, wanted, after=after)
+
+
+@contextmanager
+def served(directory: Path, url: str) -> Iterator[Callable[[], requests.Response]]:
+    """Serve the pages; give what fetches the first one."""
+    conf = settings.load(["/dev/null"])
+    conf.set_override("connection", url, "database")
+    conf.set_override("hosts", ["127.0.0.1:1"], "zookeeper")  # the list asks the records alone
+    token = tokens.issue(directory / "tokens", "benchmark", "reader", 1)
+    with Client(conf) as client, socket.create_server(("127.0.0.1", 0)) as listening:
+        app = application(client, tokens.Tokens(directory / "tokens"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        try:
+            yield lambda: fetched(address, token)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def fetched(address: str, token: str) -> requests.Response:
+    """Return the page at *address*; a refusal is no page."""
+    answer = requests.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer.raise_for_status()
+    return answer
+
+
+def measure(directory: Path, kind: str, url: str) -> None:
     """Fill the database, and print the times."""
     database = Database(url)
-    Base.metadata.create_all(database.engine)
+    database.upgrade()
     with database.transaction() as session:
         session.execute(insert(Migration), list(rows()))
-    first, first_ms = page(database, Wanted())
-    after = first.following
+    after = page(database, Wanted()).following
     for _ in range(100):
-        with database.reading() as session:
-            after = listing.page(session, Wanted(), after=after).following
+        after = page(database, Wanted(), after).following
     times = {
-        "first page": first_ms,
-        "page 102": page(database, Wanted(), after)[1],
-        "first page of the parked": page(database, Wanted(state="parked"))[1],
+        "first page": median_ms(lambda: page(database, Wanted())),
+        "page 102": median_ms(lambda: page(database, Wanted(), after)),
+        "first page of the parked": median_ms(lambda: page(database, Wanted(state="parked"))),
     }
+    with served(directory, url) as fetch:
+        times["first page in a browser, from the request to its last byte"] = median_ms(fetch)
     for what, took in times.items():
-        print(f"{what}: {took:.1f} ms (aim: {AIM_MS:.0f})")
+        print(f"{kind}: {what}: {took:.1f} ms (aim: {AIM_MS:.0f})")
     database.close()
 
 
+def main() -> None:
+    """Measure on each kind of database."""
+    with tempfile.TemporaryDirectory(prefix="hostler-listing-") as name:
+        directory = Path(name)
+        measure(directory, "SQLite", f"sqlite:///{directory}/records.sqlite")
+        with PostgreSQL(directory / "postgresql") as server:
+            measure(directory, "PostgreSQL", server.create_database("listing"))
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as directory:
-        main(sys.argv[1] if len(sys.argv) > 1 else f"sqlite:///{Path(directory)}/records.sqlite")
+    main()

@@ -16,6 +16,7 @@ from cliff.lister import Lister as CliffLister
 from cliff.show import ShowOne as CliffShowOne
 from oslo_config import cfg
 
+from hostler.cli.table import Fitting, room
 from hostler.errors import BadConfiguration, HostlerError, Interrupted
 from hostler.views.text import duration, printable
 
@@ -102,6 +103,11 @@ class _Printable(DisplayCommandBase[Any]):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
+    def _fit(self, parsed_args: argparse.Namespace, *left_out: Sequence[str]) -> None:
+        width = room(self.app.stdout)
+        if parsed_args.formatter == "table" and width is not None and parsed_args.max_width <= 0:
+            self.formatter = Fitting(width, *left_out)
+
     def _escaped(self, parsed_args: argparse.Namespace, row: Iterable[Any]) -> list[Any]:
         return list(row) if parsed_args.formatter in FAITHFUL else [_escaped(cell) for cell in row]
 
@@ -113,11 +119,16 @@ def _escaped(cell: Any) -> Any:
 class Lister(Reporting, _Printable, CliffLister):
     """A command that lists."""
 
+    brief: Sequence[str] = ()  #: columns of which a narrow terminal gets the beginning
+    spare: Sequence[str] = ()  #: columns that a narrow terminal does not get, the first one first
+
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]
     ) -> int:
-        """Print the rows, nothing in them that a terminal would act upon."""
+        """Print the rows, nothing in them that a terminal would act upon; a table fits the terminal."""
         rows = [self._escaped(parsed_args, row) for row in data]
+        # whoever names columns wants these
+        self._fit(parsed_args, self.brief, () if parsed_args.columns else self.spare)
         return super().produce_output(parsed_args, column_names, rows)
 
 
@@ -133,7 +144,8 @@ class ShowOne(Reporting, _Printable, CliffShowOne):
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
     ) -> int:
-        """Print the fields, nothing in them that a terminal would act upon."""
+        """Print the fields, nothing in them that a terminal would act upon; a table fits the terminal."""
+        self._fit(parsed_args)
         return super().produce_output(parsed_args, column_names, self._escaped(parsed_args, data))
 
 

@@ -22,7 +22,13 @@ _TIME = "at this time (2026-03-01, 2026-03-01T12:30, or 2h, 3d for so long ago)"
 
 
 class ListMigrations(Lister):
-    """List the migrations, the latest first, a page at a time."""
+    """List the migrations, the latest first, a page at a time.
+
+    A terminal that is too narrow gets the beginning of each UUID, which every command takes, and fewer columns.
+    """
+
+    brief = ("UUID",)
+    spare = ("Requested By", "Status", "Flow", "Created At")
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""

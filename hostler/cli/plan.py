@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from hostler.cli.table import room
 from hostler.cli.watch import JSON_FORMATS, goes_on
 from hostler.flows.graph import prose
 from hostler.flows.shape import SOURCE, Step
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from hostler.scheduling.scheduler import Candidate
 
 _REFUSED = 3
+_INDENT = " " * 5  #: of a step's words that do not fit its line
 
 
 def show(
@@ -44,7 +47,7 @@ def show(
     if fmt in JSON_FORMATS:
         lines = [json.dumps(_plan(seen, steps) | _hosts(candidates))]
     else:
-        lines = [*_candidates(candidates), *_text(seen, steps)]
+        lines = [*_candidates(candidates), *_text(seen, steps, room(out))]
     out.write("\n".join(lines) + "\n")
     out.flush()
     return _exit_code(seen)
@@ -95,10 +98,11 @@ def _exit_code(seen: Snapshot) -> int:
     return _REFUSED if problems(seen) else seen.exit_code
 
 
-def _text(seen: Snapshot, steps: Sequence[Step]) -> list[str]:
+def _text(seen: Snapshot, steps: Sequence[Step], width: int | None) -> list[str]:
     lines = [f"plan for {heading(seen)}", ""]
     for number, step in enumerate(steps, 1):
-        lines.append(f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {prose(step.does)}")
+        line = f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {prose(step.does)}"
+        lines += [line] if width is None else textwrap.wrap(line, width, subsequent_indent=_INDENT)
         if step.point_of_no_return:
             lines.append("     -- point of no return: from here forward only --")
     lines += ["", *_bytes(seen), "", *_verdict(seen)]

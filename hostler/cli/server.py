@@ -25,6 +25,8 @@ _DRY_RUN_TIMEOUT_S = 60.0
 class ListServers(Lister):
     """List the servers of all hosts."""
 
+    spare = ("Locked", "Task", "UUID")
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser."""
         parser = super().get_parser(prog_name)

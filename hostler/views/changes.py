@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from hostler.drivers.files import markers
 from hostler.flows.graph import FAILED, PENDING, Mark
 from hostler.views.snapshot import EventView, FileView, Snapshot
 from hostler.views.steps import StepView
@@ -127,8 +128,11 @@ def _event(event: EventView) -> Change:
 
 
 def file_name(view: FileView) -> str:
-    """Return the last part of the path, fit for a terminal."""
-    return printable(PurePosixPath(view.path).name or view.path)
+    """Return the last part of the path, fit for a terminal, as the file was called before it was set aside."""
+    name = PurePosixPath(view.path).name or view.path
+    if (migration := markers.migration_in(name)) is not None:
+        name = name.removesuffix(f".{migration}_resize")
+    return printable(name)
 
 
 def progress(view: FileView) -> str:

@@ -1,6 +1,6 @@
 """The pages as they look on a phone: nothing runs out of the window.
 
-With ``HOSTLER_SHOTS=docs/images`` also on a wide screen, light and dark; the pictures, of which the manual shows some,
+With ``HOSTLER_SHOTS=DIRECTORY`` also on a wide screen, light and dark; the pictures, of which the manual shows some,
 are kept there.
 """
 

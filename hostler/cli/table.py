@@ -1,0 +1,110 @@
+"""Tables for a terminal: no wider than it is, and nothing in them is broken that somebody wants to paste."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from cliff.columns import FormattableColumn
+from cliff.formatters.table import TableFormatter
+from rich.cells import cell_len
+
+#: Columns below which the frame of a shown thing would break the command that it names.
+_ROOM_FOR_A_COMMAND = 80
+_SHORT = 8  #: characters of a UUID that are enough, mostly
+
+
+def room(out: TextIO) -> int | None:
+    """Return the columns of the terminal that *out* is; None where it is none."""
+    return shutil.get_terminal_size().columns if out.isatty() else None
+
+
+class Fitting(TableFormatter):
+    """What does not fit is left out in an order of the command's, and if that is not enough, each row is a block.
+
+    cliff would break the cells instead, UUIDs and commands too.
+
+    *brief*: columns of which the beginning is enough in every command. *spare*: columns that may be left out, the
+    first one first.
+    """
+
+    def __init__(self, width: int, brief: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
+        self._width = width
+        self._brief = brief
+        self._spare = spare
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print the rows."""
+        names, rows = list(column_names), [list(row) for row in data]
+        whole = (names, rows)
+        if self._is_too_wide(names, rows):
+            rows = _shortened(names, rows, self._brief)
+        for name in self._spare:
+            if self._is_too_wide(names, rows) and name in names:
+                names, rows = _without(names, rows, names.index(name))
+        if self._is_too_wide(names, rows):
+            stdout.write("\n".join(_blocks(*whole)) + "\n")
+        else:
+            super().emit_list(names, rows, stdout, parsed_args)
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print the fields."""
+        if self._width < _ROOM_FOR_A_COMMAND:
+            stdout.write("\n".join(_blocks(column_names, [data])) + "\n")
+        else:
+            super().emit_one(column_names, data, stdout, parsed_args)
+
+    def _is_too_wide(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+        columns = zip(names, *rows, strict=True)
+        return sum(max(map(_width, column)) + len("|  ") for column in columns) + 1 > self._width
+
+
+def _width(cell: Any) -> int:
+    return max(map(cell_len, _text(cell).split("\n")))
+
+
+def _text(cell: Any) -> str:
+    return str(cell.human_readable() if isinstance(cell, FormattableColumn) else cell)
+
+
+def _without(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], index: int
+) -> tuple[list[str], list[list[Any]]]:
+    return [*names[:index], *names[index + 1 :]], [[*row[:index], *row[index + 1 :]] for row in rows]
+
+
+def _shortened(names: Sequence[str], rows: list[list[Any]], brief: Sequence[str]) -> list[list[Any]]:
+    """Return the rows, in the columns *brief* as many characters as tell each row from the others."""
+    rows = [list(row) for row in rows]
+    for index in (names.index(name) for name in brief if name in names):
+        cells = {str(row[index]) for row in rows}
+        enough = next(n for n in itertools.count(_SHORT) if len({cell[:n] for cell in cells}) == len(cells))
+        for row in rows:
+            row[index] = str(row[index])[:enough]
+    return rows
+
+
+def _blocks(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterable[str]:
+    """Give a line for each cell that is not empty, an empty line between rows."""
+    label = max(map(cell_len, names)) + 2
+    for number, row in enumerate(rows):
+        if number:
+            yield ""
+        for name, cell in zip(names, row, strict=True):
+            if text := _text(cell):
+                yield f"{name:<{label}}" + text.replace("\n", "\n" + " " * label)

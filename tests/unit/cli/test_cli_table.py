@@ -1,0 +1,69 @@
+"""Tables on a terminal that is too narrow for them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+
+import pytest
+
+from hostler.cli.base import Lines
+from hostler.cli.table import Fitting, room
+
+NAMES = ("UUID", "Server", "Try")
+ROWS = [
+    ("abcd0000-2222-4333-8444-555555555555", "web1", "hostler migration retry abcd0000-2222-4333-8444-555555555555"),
+    ("abcd0000-1222-4333-8444-555555555555", "web2", ""),
+]  # fmt: skip
+ASKED = argparse.Namespace(print_empty=False, max_width=0, fit_width=False)
+
+
+def printed(width: int, *left_out: tuple[str, ...]) -> str:
+    out = io.StringIO()
+    Fitting(width, *left_out).emit_list(NAMES, ROWS, out, ASKED)
+    return out.getvalue()
+
+
+def test_what_fits_is_a_table_as_it_is() -> None:
+    assert [line.count("|") for line in printed(112, ("UUID",), NAMES).splitlines()] == [0, 4, 0, 4, 4, 0]
+    assert ROWS[0][0] in printed(112, ("UUID",), NAMES)
+
+
+def test_as_much_of_a_uuid_is_left_as_tells_it_from_the_others() -> None:
+    assert "| abcd0000-2 | web1 " in printed(86, ("UUID",))
+    assert "| abcd0000-1 | web2 " in printed(86, ("UUID",))
+
+
+def test_columns_are_left_out_in_order() -> None:
+    table = printed(30, ("UUID",), ("Try", "Server"))
+    assert max(map(len, table.splitlines())) <= 30
+    assert "| abcd0000-2 | web1   |" in table
+
+
+def test_else_each_row_is_a_block_whose_cells_can_be_pasted() -> None:
+    assert printed(40) == (
+        f"UUID    {ROWS[0][0]}\nServer  web1\nTry     {ROWS[0][2]}\n\nUUID    {ROWS[1][0]}\nServer  web2\n"
+    )
+
+
+@pytest.mark.parametrize("width", [0, 1, 10])
+def test_a_terminal_of_hardly_any_width_gets_blocks(width: int) -> None:
+    assert printed(width, ("UUID",), NAMES[1:]).startswith("UUID    abcd0000-2222")
+
+
+@pytest.mark.parametrize("width", [4, 80])
+def test_a_list_of_nothing_is_an_empty_line_as_elsewhere(width: int) -> None:
+    out = io.StringIO()
+    Fitting(width, ("UUID",), NAMES[1:]).emit_list(NAMES, [], out, ASKED)
+    assert out.getvalue() == "\n"
+
+
+def test_a_narrow_terminal_shows_one_thing_without_a_frame() -> None:
+    out = io.StringIO()
+    steps = Lines([{"number": 1, "name": "PowerOff"}, {"number": 2, "name": "HandOver"}])
+    Fitting(40).emit_one(("hint", "error", "steps"), (ROWS[0][2], "", steps), out, ASKED)
+    assert out.getvalue() == f"hint   {ROWS[0][2]}\nsteps  1  PowerOff\n       2  HandOver\n"
+
+
+def test_no_terminal_has_no_width() -> None:
+    assert room(io.StringIO()) is None
