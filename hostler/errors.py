@@ -305,6 +305,7 @@ class PortNotMovable(Refused):
     """A port of the server cannot be bound to that host. *port*: its MAC address, which libvirt and Neutron know."""
 
     template = "port {port} cannot be moved to {host}: {reason}"
+    hint_template = "openstack port list --mac-address {port}"
 
 
 class CPUPinningInvalid(Refused):

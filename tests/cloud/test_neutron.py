@@ -115,7 +115,7 @@ def test_whichever_request_of_an_undo_fails_it_is_undone_when_neutron_is_back(
     assert number > 6
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["503", "lose"])
 def test_whichever_request_of_a_confirmation_fails_it_is_finished_when_neutron_is_back(
     world: World, neutron: Real, impatient: NeutronPorts, way: str
 ) -> None:
