@@ -213,7 +213,9 @@ class NeutronPorts:
 
     def _refuse_unpluggable(self, found: NetworkPort, entry: JournalEntry, port: Port, host: str) -> None:
         there = found.at(self._name(host))
-        assert there is not None
+        if there is None:
+            reason = f"Neutron takes the binding, and does not have it (openstack port show {found.id})"
+            raise PortBindingFailed(port=port.mac, host=host, reason=reason)
         reasons = {
             f"it would be plugged in as {there.vif_type} there, which libvirt cannot do by itself": (
                 there.vif_type not in PLUGGABLE and not there.active
