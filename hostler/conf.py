@@ -283,7 +283,7 @@ driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
     cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
     cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),
-    cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces."),
+    cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces: libvirt, neutron."),
     cfg.StrOpt("claims", default="records", help="Driver of the claims on a host's resources."),
     cfg.ListOpt(
         "notifications",
@@ -353,6 +353,11 @@ openstack_opts: list[cfg.Opt] = [
         "resource_providers",
         default={},
         help="What hosts are called in Placement, where that is not their name here: kvm1:kvm1.example.org.",
+    ),
+    cfg.DictOpt(
+        "network_hosts",
+        default={},
+        help="What hosts are called in Neutron (binding:host_id), where that is not their name here.",
     ),
 ]
 

@@ -301,6 +301,13 @@ class AllocationNotMovable(Refused):
     hint_template = "openstack resource provider allocation show {instance}"
 
 
+class PortNotMovable(Refused):
+    """A port of the server cannot be bound to that host. *port*: its MAC address, which libvirt and Neutron know."""
+
+    template = "port {port} cannot be moved to {host}: {reason}"
+    hint_template = "openstack port list --mac-address {port}"
+
+
 class CPUPinningInvalid(Refused):
     """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
 

@@ -5,6 +5,7 @@ Needs the extra ``hostler[openstack]``: only the drivers named ``placement`` and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -36,11 +37,18 @@ class CloudService:
         self._client: Any = None
 
     def ask(
-        self, method: str, path: str, body: Any = None, *, retries: int | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        retries: int | None = None,
+        is_answer: Callable[[requests.Response], bool] = lambda _: False,
     ) -> requests.Response:
         """Return the answer, whatever it says short of a failure.
 
-        *retries*: how often it is sent again, where that is not as the settings say.
+        *retries*: how often it is sent again, where that is not as the settings say. *is_answer*: tells of a 5xx that
+        it is one after all, where a service has no better word for no.
         :class:`~hostler.errors.ServerUnreachable` if there is none, or a 5xx after all retries: it may have been done
         all the same. :class:`~hostler.errors.CloudServiceRefused` if the service or its credentials are not there.
         """
@@ -52,7 +60,7 @@ class CloudService:
             raise self._unreachable(str(error)) from error
         except (refusals.ClientException, ConfigException) as error:
             raise CloudServiceRefused(service=self.name, reason=str(error)) from error
-        if answer.status_code in PASSING:
+        if answer.status_code in PASSING and not is_answer(answer):
             raise self._unreachable(self.sentence(answer))
         if answer.status_code in (401, 403):
             raise CloudServiceRefused(service=self.name, reason=self.sentence(answer))

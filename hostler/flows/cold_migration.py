@@ -12,7 +12,7 @@ from hostler.tasks.files import RenameInstanceDir
 from hostler.tasks.guest import FinishMigration, HandOver, StartGuest
 from hostler.tasks.images import CopyImages, OpenReceiver, VerifyImages
 from hostler.tasks.notify import Notify, NotifyUsageExists
-from hostler.tasks.ports import MigratePorts
+from hostler.tasks.ports import MigratePorts, ReservePorts
 from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
 from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
@@ -38,6 +38,7 @@ def cold_migration() -> linear_flow.Flow:
         CheckDestination(),
         ReserveQuota(),
         ClaimResources(),
+        ReservePorts(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
         ProveShared(),

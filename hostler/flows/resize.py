@@ -13,7 +13,7 @@ from hostler.tasks.files import RenameInstanceDir
 from hostler.tasks.guest import FinishMigration, HandOver, StartGuest
 from hostler.tasks.images import CopyImages, OpenReceiver, VerifyImages
 from hostler.tasks.notify import Notify, NotifyUsageExists
-from hostler.tasks.ports import MigratePorts
+from hostler.tasks.ports import MigratePorts, ReservePorts
 from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
 from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
@@ -41,6 +41,7 @@ def resize() -> linear_flow.Flow:
         CheckDestination(),
         ReserveQuota(),
         ClaimResources(),
+        ReservePorts(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
         ProveShared(),

@@ -198,7 +198,7 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
         lambda path: _digest(leg, path),
         here=here(leg, inventory.units),
     )
-    problems += drivers.ports.destination_problems(inventory.domain.ports)
+    problems += drivers.ports.destination_problems(migration.instance, inventory.domain.ports)
     problems += _placement_problems(leg, inventory.domain)
     for volume in inventory.domain.volumes:
         problems += drivers.volumes.destination_problems(volume)

@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from hostler import conf as settings
 from lab import services
-from lab.services import Placement
+from lab.services import Neutron, Placement
 from tests.support.obstacle import Obstacle, obstacle
 
 
@@ -25,6 +25,26 @@ def real_placement(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placeme
 def before_placement(real_placement: Placement) -> Iterator[Obstacle]:
     """What stands before it."""
     with obstacle(real_placement.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def real_neutron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neutron]:
+    """A private Neutron that can bind ports to kvm1 and kvm2."""
+    with Neutron(tmp_path_factory.mktemp("services") / "neutron") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def neutron_network(real_neutron: Neutron) -> str:
+    """A network in it."""
+    return real_neutron.add_network("lab")
+
+
+@pytest.fixture
+def before_neutron(real_neutron: Neutron) -> Iterator[Obstacle]:
+    """What stands before it."""
+    with obstacle(real_neutron.url) as made:
         yield made
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -30,9 +29,9 @@ from hostler.drivers.claims.allocations import (
     added,
     of_amounts,
 )
+from hostler.drivers.cloud_failures import failing
 from hostler.errors import (
     AllocationNotMovable,
-    CloudServiceFailed,
     ComputeResourcesUnavailable,
     ForeignObject,
     HostlerError,
@@ -78,7 +77,7 @@ class PlacementClaims:
         """Hold *need* on *host* in the records and in Placement, or in neither."""
         self._counted.claim(records, host, need, places)
         try:
-            with _failing():
+            with failing("Placement"):
                 self._claim(records, host, need)
         except HostlerError:
             self._counted.drop(records, host)
@@ -297,12 +296,3 @@ def _undecided_before(records: FencedRecords, host: str) -> bool:
     )
     with records.reading() as session:
         return session.scalar(entries.limit(1)) is not None
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Let the migration walk back if Placement is away: nothing of the server was touched yet."""
-    try:
-        yield
-    except ServerUnreachable as error:
-        raise CloudServiceFailed(service="Placement", reason=str(error)) from error

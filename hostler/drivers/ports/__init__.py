@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from hostler.objects import Port
+from hostler.objects import Port, Record
 from hostler.records.fence import FencedRecords
+
+
+@dataclass(frozen=True)
+class Astray(Record):
+    """A binding that leads elsewhere than where its server is."""
+
+    port: str  #: as its service calls it
+    text: str  #: a sentence about it
 
 
 class Ports(Protocol):
@@ -19,11 +28,17 @@ class Ports(Protocol):
         :meth:`destination_problems`.
         """
 
-    def destination_problems(self, ports: Sequence[Port]) -> list[str]:
+    def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, why this host could not connect *ports*: a bridge or network it lacks."""
 
-    def mapping(self, ports: Sequence[Port]) -> dict[str, str]:
+    def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here: ``bridge:br0`` -> ``bridge:br1``; only what differs."""
+
+    def reserve(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Let the port have a place on *host*, inactive until :meth:`bind`; :meth:`unbind` undoes both.
+
+        :class:`hostler.errors.PortNotMovable` if that cannot be.
+        """
 
     def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         """Make *host* the active place of the port; the binding it had stays, inactive.
@@ -36,3 +51,6 @@ class Ports(Protocol):
 
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the bindings to every host but *host*: the migration is confirmed."""
+
+    def astray(self, instance: str, ports: Sequence[Port], host: str) -> list[Astray]:
+        """Return which bindings of a server on *host* lead elsewhere, where the records do not say so."""

@@ -28,6 +28,11 @@ class FakePorts(Failures, LibvirtPorts):
             lambda: self.bridges,
         )
 
+    def reserve(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Do nothing, unless it is to fail."""
+        self._meet("reserve")
+        super().reserve(records, instance, port, host)
+
     def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         """Bind it, unless it is to fail."""
         self._meet("bind")

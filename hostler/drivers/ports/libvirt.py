@@ -15,6 +15,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from hostler.drivers.libvirt_facts import LibvirtFacts
+from hostler.drivers.ports import Astray
 from hostler.errors import BadConfiguration, PortBindingFailed
 from hostler.objects import PLUGGED, Port
 from hostler.records import instances
@@ -55,19 +56,22 @@ class LibvirtPorts:
         there = {asked for asked, found in self._network_map.items() if found in here}
         return sorted(there | (here - self._network_map.keys()))
 
-    def destination_problems(self, ports: Sequence[Port]) -> list[str]:
+    def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which sources this host lacks; each is named once."""
         sources = dict.fromkeys(self._source(port) for port in ports if port.kind in PLUGGED)
         return [problem for source in sources for problem in self._problems(source)]
 
-    def mapping(self, ports: Sequence[Port]) -> dict[str, str]:
+    def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here; only what differs."""
         named = {_named(port): self._source(port) for port in ports if port.kind in PLUGGED}
         return {there: here for there, here in named.items() if there != here}
 
+    def reserve(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
+        """Do nothing: libvirt gives no place before the guest is there."""
+
     def bind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         """Make *host* the active place of the port, and keep what was before for :meth:`unbind`."""
-        if problems := self.destination_problems([port]):
+        if problems := self.destination_problems(instance, [port]):
             raise PortBindingFailed(port=port.mac, host=host, reason="; ".join(problems))
         with records.transaction() as session:
             if session.get(JournalEntry, _key(records, port, host)) is not None:
@@ -96,6 +100,10 @@ class LibvirtPorts:
         with records.transaction() as session:
             session.execute(delete(Binding).where(Binding.instance_uuid == instance, Binding.host != host))
             session.execute(update(Binding).where(*here).values(active=True, migration_uuid=None))
+
+    def astray(self, instance: str, ports: Sequence[Port], host: str) -> list[Astray]:
+        """Return nothing: all bindings are in the records."""
+        return []
 
     def _rebind(self, session: Session, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         rows = {row.host: row for row in _bindings(session, instance, port)}

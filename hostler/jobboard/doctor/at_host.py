@@ -30,6 +30,7 @@ def examine(facts: HostFacts, recorded: Recorded) -> Iterator[Finding]:
     yield from host.state()
     yield from host.receivers()
     yield from host.domains()
+    yield from host.bindings()
 
 
 class AtHost:
@@ -156,6 +157,23 @@ class AtHost:
         if fate.standing is Standing.UNKNOWN:
             return Finding(command=by_hand, **facts)
         return fixable(**facts)
+
+    # -- ports --------------------------------------------------------------------------------------------
+
+    def bindings(self) -> Iterator[Finding]:
+        """Give the bindings of servers that are here which lead elsewhere, and belong to no migration any more."""
+        waiting = self._busy | self._recorded.unconfirmed().keys()
+        for one in self._facts.bindings:
+            facts: Facts = {"kind": "port-binding", "host": self._host, "text": one.text}
+            if not one.port:
+                yield Finding(object=self._host, command=findings.worker_log(self._host), **facts)
+                continue
+            server = self._recorded.servers.get(one.instance)
+            if server is None or server.host != self._host or one.instance in waiting:
+                continue
+            facts["text"] = f"{one.text}, and server {server.name} is here, with no migration under way"
+            command = f"openstack port show {one.port}"
+            yield Finding(object=one.port, command=command, instance=one.instance, **facts)
 
     # -- domains ------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from hostler.drivers.files.marked import Marked
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.drivers.images.confined import ROOM
+from hostler.drivers.ports import Ports
 from hostler.drivers.processes import Process
-from hostler.errors import InstanceNotFound
+from hostler.errors import Failed, InstanceNotFound, Passing
 from hostler.objects import Domain, PowerState, Record
 from hostler.tasks.base import Drivers
 
@@ -53,6 +54,15 @@ class Stray(Record):
 
 
 @dataclass(frozen=True)
+class BindingFacts(Record):
+    """A binding of a server's port that leads elsewhere; or why that could not be seen."""
+
+    instance: str
+    port: str  #: as its service calls it; empty: its service did not tell
+    text: str
+
+
+@dataclass(frozen=True)
 class HostFacts(Record):
     """All of a host that a migration may have left something in."""
 
@@ -62,6 +72,7 @@ class HostFacts(Record):
     state: list[StateFile] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)  #: recorded here
     running: list[Stray] = field(default_factory=list)
+    bindings: list[BindingFacts] = field(default_factory=list)
 
 
 def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) -> HostFacts:
@@ -74,6 +85,7 @@ def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) ->
         state=list(_state(Path(state_path))),
         receivers=drivers.receiver.open_migrations(),
         running=list(_running(Path(state_path, "images"))),
+        bindings=list(_bindings(host, drivers.ports, domains)),
     )
 
 
@@ -95,6 +107,17 @@ def _facts(domain: Domain) -> DomainFacts:
         autostart=domain.autostart,
         migration=domain.migration,
     )
+
+
+def _bindings(host: str, ports: Ports, domains: Sequence[Domain]) -> Iterator[BindingFacts]:
+    """Give what leads elsewhere; a service that is away is told once."""
+    for domain in domains:
+        try:
+            astray = ports.astray(domain.uuid, domain.ports, host)
+        except (Passing, Failed) as error:
+            yield BindingFacts(domain.uuid, "", f"the ports of servers here were not looked at: {error}")
+            return
+        yield from (BindingFacts(domain.uuid, one.port, one.text) for one in astray)
 
 
 def _state(base: Path) -> Iterator[StateFile]:

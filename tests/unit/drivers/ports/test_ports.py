@@ -164,23 +164,23 @@ def test_what_the_host_lacks_is_said_once_and_refuses_the_binding(
     ports: LibvirtPorts, leg: FencedRecords, instance: str, kind: str, source: str | None, sentence: str
 ) -> None:
     port = Port(mac="52:54:00:00:00:09", kind=kind, source=source)
-    assert ports.destination_problems([port, port, LAB, BR0]) == [sentence]
+    assert ports.destination_problems("web1", [port, port, LAB, BR0]) == [sentence]
     with pytest.raises(PortBindingFailed, match=sentence):
         ports.bind(leg, instance, port, "kvm2")
     assert bindings(leg) == {}
 
 
 def test_an_interface_that_is_plugged_into_nothing_is_no_problem(ports: LibvirtPorts) -> None:
-    assert ports.destination_problems([Port(mac="m", kind="user", source=None)]) == []
-    assert ports.mapping([Port(mac="m", kind="user", source=None)]) == {}
+    assert ports.destination_problems("web1", [Port(mac="m", kind="user", source=None)]) == []
+    assert ports.mapping("web1", [Port(mac="m", kind="user", source=None)]) == {}
 
 
 def test_a_source_of_another_name_is_looked_for_and_bound_under_that_name(
     leg: FencedRecords, instance: str
 ) -> None:
     ports = LibvirtPorts(dict, {"br1"}.__contains__, {"bridge:br0": "bridge:br1"}, "kvm2")
-    assert ports.destination_problems([BR0]) == []
-    assert ports.mapping([BR0, LAB]) == {"bridge:br0": "bridge:br1"}
+    assert ports.destination_problems("web1", [BR0]) == []
+    assert ports.mapping("web1", [BR0, LAB]) == {"bridge:br0": "bridge:br1"}
     ports.bind(leg, instance, BR0, "kvm2")
     assert bindings(leg)["2", "kvm1"][1] == "bridge:br0"
     assert bindings(leg)["2", "kvm2"][1] == "bridge:br1"
@@ -190,7 +190,7 @@ def test_what_can_be_plugged_into_is_told(ports: LibvirtPorts) -> None:
     told = ports.sources()
     assert told == ["bridge:br0", "bridge:br1", "direct:br0", "direct:br1", "network:lab"]
     every = [Port(mac="m", kind=kind, source=name) for kind, _, name in (one.partition(":") for one in told)]
-    assert ports.destination_problems(every) == []
+    assert ports.destination_problems("web1", every) == []
 
 
 def test_what_can_be_plugged_into_is_told_by_the_names_that_are_asked_for() -> None:

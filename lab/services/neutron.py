@@ -1,0 +1,122 @@
+"""A private Neutron: its API with ML2's Open vSwitch driver, and a PostgreSQL of its own.
+
+No agent runs and no packet is sent: a row of the database says of each host that its agent is well, which is all that
+Neutron looks at when it binds a port there. A host without a row cannot bind any.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from lab.postgres import PostgreSQL
+from lab.process import run
+from lab.services.environment import environment
+from lab.services.service import ADDRESS, Service
+
+#: Ports can be bound to these.
+HOSTS = ("kvm1", "kvm2")
+
+SETTINGS = """
+[DEFAULT]
+auth_strategy = noauth
+core_plugin = ml2
+service_plugins =
+transport_url = fake://
+state_path = {directory}/state
+api_paste_config = {paste}
+agent_down_time = 2000000
+notify_nova_on_port_status_changes = false
+notify_nova_on_port_data_changes = false
+rpc_workers = 0
+[database]
+connection = {database}
+[oslo_concurrency]
+lock_path = {directory}/lock
+[oslo_policy]
+enforce_scope = false
+enforce_new_defaults = false
+"""
+ML2 = """
+[ml2]
+type_drivers = vxlan
+tenant_network_types = vxlan
+mechanism_drivers = openvswitch
+extension_drivers = port_security
+[ml2_type_vxlan]
+vni_ranges = 1:1000
+"""
+#: Neutron reads its own options from the command line, so that gunicorn's are in a file.
+GUNICORN = """
+bind = "{address}:{port}"
+workers = 1
+threads = 8
+wsgi_app = "neutron.wsgi.api:application"
+control_socket_disable = True
+"""
+
+
+class Neutron(Service):
+    """Who may ask is not checked."""
+
+    name = "neutron"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.database = PostgreSQL(directory / "postgresql")
+
+    def clouds(self) -> Mapping[str, object]:
+        """Return what an entry of ``clouds.yaml`` says of it; a token is sent, and nobody reads it."""
+        return {
+            "auth_type": "admin_token",
+            "auth": {"endpoint": self.url, "token": "admin"},
+            "network_endpoint_override": self.url,
+        }
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask it as anybody would (``/ports``); the answer's JSON, or None if it says nothing."""
+        answer = requests.request(method, f"{self.url}/v2.0{path}", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def add_network(self, name: str) -> str:
+        """Make a network; returns its uuid."""
+        made = self.request("POST", "/networks", {"network": {"name": name}})
+        return str(made["network"]["id"])
+
+    def add_port(self, network: str, server: str, host: str, **facts: Any) -> dict[str, Any]:
+        """Make a port of *server*, bound to *host*; returns it as Neutron tells it."""
+        whose = {"network_id": network, "device_id": server, "device_owner": "compute:nova"}
+        made = self.request("POST", "/ports", {"port": {**whose, "binding:host_id": host, **facts}})
+        port: dict[str, Any] = made["port"]
+        return port
+
+    def _prepare(self) -> None:
+        self.database.start()
+        home = environment("neutron")
+        conf, ml2 = self.directory / "neutron.conf", self.directory / "ml2_conf.ini"
+        facts = {"directory": self.directory, "database": self.database.url()}
+        conf.write_text(SETTINGS.format(paste=home / "etc/neutron/api-paste.ini", **facts))
+        ml2.write_text(ML2)
+        (self.directory / "gunicorn.conf.py").write_text(GUNICORN.format(address=ADDRESS, port=self.port))
+        schema = Path(__file__).with_name("neutron_schema.py")
+        # -P: this folder has a module that is called like the package that it imports.
+        run([home / "bin/python", "-P", schema, self.database.url(), json.dumps(HOSTS), conf, ml2])
+
+    def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
+        variables = {
+            "OS_NEUTRON_CONFIG_DIR": self.directory,
+            "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini",
+            "GUNICORN_CMD_ARGS": f"-c {self.directory}/gunicorn.conf.py",
+            "HOME": self.directory,
+        }
+        return [environment("neutron") / "bin/gunicorn"], variables
+
+    def _greeting(self) -> Mapping[str, object]:
+        answer = requests.get(f"{self.url}/v2.0/agents", timeout=30).json()
+        return answer if answer.get("agents") else {}
+
+    def _release(self) -> None:
+        self.database.kill()
