@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -118,13 +118,15 @@ class KeptCopies:
         with self._locked():
             self._drop(kept)
 
-    def drop_oldest(self) -> bool:
-        """Remove the oldest one; False if there is none."""
+    def drop_oldest(self, devices: Collection[int]) -> bool:
+        """Remove the oldest one that has anything on *devices*; False if there is none."""
         with self._locked():
-            for kept in self.all()[:1]:
-                LOG.info("the copy of server %s that was kept goes: its room is wanted", kept.instance)
-                self._drop(kept)
-                return True
+            for kept in self.all():
+                found = [disk.look(self._place.at(path)) for path in kept.directories]
+                if any(one is not None and one.st_dev in devices for one in found):
+                    LOG.info("the kept copy of server %s goes: its room is wanted", kept.instance)
+                    self._drop(kept)
+                    return True
         return False
 
     # -- keeping ------------------------------------------------------------------------------------------

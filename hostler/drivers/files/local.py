@@ -181,14 +181,19 @@ class LocalFiles:
     def space_problems(
         self, units: Sequence[Unit], promised: Mapping[str, int], ours: Sequence[str] = ()
     ) -> list[str]:
-        """Return which file systems have no room, once all that is kept is given up that is in the way of it.
+        """Return which file systems have no room; what is kept there is given up where that makes enough.
 
         A volume group has given its own already.
         """
+        facts = (self._place, _files(units), promised)
         with as_destination(self._place):
-            while found := space.problems(self._place, _files(units), promised, ours):
-                if not self._kept.drop_oldest():
-                    break
+            found = space.problems(*facts, ours)
+            kept = self._kept.directories()
+            if not found or not kept or space.problems(*facts, [*ours, *kept]):
+                return found
+            devices = space.devices(self._place, _files(units))
+            while found and self._kept.drop_oldest(devices):
+                found = space.problems(*facts, ours)
             return found
 
     def space_needed(self, units: Sequence[Unit], instance: str, migration: str) -> dict[str, int]:

@@ -56,6 +56,11 @@ def problems(
     return found
 
 
+def devices(place: Place, units: Sequence[Unit]) -> set[int]:
+    """Return on which devices *units* will lie."""
+    return {nearest(place.at(parent)).stat().st_dev for parent in needed(units)}
+
+
 def free(directory: Path) -> int:
     """Return how many bytes may still be written to the file system of *directory*."""
     status = os.statvfs(directory)

@@ -106,6 +106,14 @@ def part(world: World) -> list[str]:
 
 
 @safe
+def kept(world: World) -> list[str]:
+    number = recorded(world)
+    path = f"{INSTANCES}/{SOMEBODY}.{number}.kept"
+    directory(world, "kvm2", path, number, instance=SOMEBODY)
+    return ["kvm2", "the kept copy " + path, "undone"]
+
+
+@safe
 def part_whose_removal_was_cut_short(world: World) -> list[str]:
     path = f"{INSTANCES}/{SOMEBODY}.{recorded(world, 'cancelled')}.part.old"
     directory(world, "kvm2", path)

@@ -23,6 +23,7 @@ from tests.functional.doctor.planted import SAFE, UNSAFE
 from tests.support.world import INSTANCES, World
 
 KINDS = [
+    "kept",
     "part",
     "aside",
     "removal",

@@ -128,9 +128,20 @@ def test_it_is_given_up_where_its_room_is_wanted(
 ) -> None:
     units = arrived(source, keeping(dest))
     undo(dest, units)
-    monkeypatch.setattr(space, "free", lambda _: 0 if dest.at(KEPT).exists() else 1 << 30)
+    missing = space.needed(units)[INSTANCES] - 1
+    monkeypatch.setattr(space, "free", lambda _: missing if dest.at(KEPT).exists() else 1 << 30)
     assert dest.files.space_problems(units, {}) == []
     assert dest.files.kept() == []
+
+
+def test_it_stays_where_giving_it_up_would_not_be_enough(
+    source: FakeHost, dest: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = arrived(source, keeping(dest))
+    undo(dest, units)
+    monkeypatch.setattr(space, "free", lambda _: -(1 << 30))
+    assert len(dest.files.space_problems(units, {})) == 1
+    assert len(dest.files.kept()) == 1
 
 
 def test_what_is_not_ours_is_left_whatever_its_name(source: FakeHost, dest: FakeHost) -> None:
