@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hostler.objects import Inventory, Port
+from hostler.records.fence import FencedRecords
 from hostler.tasks.base import DEST, HostTask, Leg
 
 
@@ -24,13 +25,7 @@ class ReservePorts(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Give them; each is written down before and after."""
-        if leg.migration.same_host:
-            return
-        journal = self.journal(leg)
-        for port in Inventory.from_dict(inventory).domain.ports:
-            journal.intend(port.mac)
-            leg.drivers.ports.reserve(leg.records, leg.migration.instance, port, leg.migration.dest)
-            journal.done(port.mac)
+        _each(self, leg, inventory, leg.drivers.ports.reserve)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Take them back, the last one first."""
@@ -51,17 +46,23 @@ class MigratePorts(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Bind them; each is written down before and after."""
-        if leg.migration.same_host:
-            return
-        journal = self.journal(leg)
-        for port in Inventory.from_dict(inventory).domain.ports:
-            journal.intend(port.mac)
-            leg.drivers.ports.bind(leg.records, leg.migration.instance, port, leg.migration.dest)
-            journal.done(port.mac)
+        _each(self, leg, inventory, leg.drivers.ports.bind)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Put back what was moved, the last one first."""
         _put_back(self, leg, inventory)
+
+
+def _each(
+    step: HostTask, leg: Leg, inventory: dict[str, Any], call: Callable[[FencedRecords, str, Port, str], None]
+) -> None:
+    if leg.migration.same_host:
+        return
+    journal = step.journal(leg)
+    for port in Inventory.from_dict(inventory).domain.ports:
+        journal.intend(port.mac)
+        call(leg.records, leg.migration.instance, port, leg.migration.dest)
+        journal.done(port.mac)
 
 
 def _put_back(step: HostTask, leg: Leg, inventory: dict[str, Any]) -> None:
