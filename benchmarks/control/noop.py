@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hostler.drivers.claims.records import RecordsClaims
+from hostler.drivers.files.kept import Kept
 from hostler.objects import (
     Domain,
     DomainSummary,
@@ -107,6 +108,15 @@ class NoopFiles:
         return []
 
     def other_contents(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
+    def take_up(self, *_: Any) -> list[str]:
+        return []
+
+    def kept(self) -> list[Kept]:
+        return []
+
+    def drop_kept(self, _needless: Any) -> list[Kept]:
         return []
 
     def marked(self, *_: Any) -> list[Any]:
