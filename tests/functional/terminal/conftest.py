@@ -42,7 +42,16 @@ class Terminal:
         words = f"printf '%s\\n' {shlex.quote(f'$ {typed}')}; {program}; printf '{_ENDED}%s]' $?"
         words += "; tmux wait-for -S ended; exec cat"
         size = ("-x", str(columns), "-y", str(lines))
-        shell = ["env", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", words]
+        # the size is the window's, whatever the tests' own environment says
+        shell = [
+            "env",
+            "--unset=COLUMNS",
+            "--unset=LINES",
+            *(f"{name}={value}" for name, value in environment.items()),
+            "sh",
+            "-c",
+            words,
+        ]
         self._tmux("-f", "/dev/null", "new-session", "-d", *size, shlex.join(shell))
 
     def wait_for(self, what: str | Callable[[str], bool]) -> str:
