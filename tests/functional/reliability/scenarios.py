@@ -48,6 +48,7 @@ def move(stage: Stage) -> None:
 
 def move_at_last(stage: Stage) -> None:
     """Ask for a migration, and once more when it was undone; see it through."""
+    stage.run()  # who died when all was over has left its job: while that is there, no other may be asked for
     for _ in range(2):
         row = stage.latest()
         if row is None or row.outcome in ("refused", "reverted"):
