@@ -86,7 +86,7 @@ class OpenReceiver(HostTask):
         if journal.get("units"):
             units = moving_units(leg, inventory)
             facts = (leg.migration.instance, leg.migration.uuid)
-            if leg.migration.source != leg.migration.dest:
+            if not leg.migration.same_host:
                 leg.drivers.files.keep_parts(units, *facts)
             leg.drivers.files.remove_parts(units, *facts)
             journal.undone("units")

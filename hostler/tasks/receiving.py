@@ -17,9 +17,7 @@ def begin_receiving(leg: Leg, units: Sequence[Unit]) -> list[Unit]:
     A SHARED one that another migration under way receives is waited for: :class:`~hostler.errors.SharedFileArriving`
     gives the job back until then. One that came since the destination was checked must be the source's.
     """
-    over: set[str] = set()
-    while (arriving := _make_parts(leg, units, over)) is None:
-        pass  # each time it knows of one more that is over
+    arriving = _make_parts(leg, units)
     present = [unit for unit in units if unit not in arriving]
     problems = leg.drivers.files.other_contents(
         present, lambda path: leg.drivers.verifier.digest(path, leg.checkpoint).digest
@@ -37,18 +35,18 @@ def take_up(leg: Leg, arriving: Sequence[Unit]) -> None:
             leg.records.note(session, "kept", f"only what differs is sent from what lay in {', '.join(used)}")
 
 
-def _make_parts(leg: Leg, units: Sequence[Unit], over: set[str]) -> list[Unit] | None:
-    """Return the units that must be received; None if one of them is another's that is over, as *over* says then."""
-    files, facts = leg.drivers.files, (leg.migration.instance, leg.migration.uuid)
-    try:
-        return files.make_parts(units, *facts, over=over)
-    except SharedFileArriving as arriving:
-        other = str(arriving.migration)
-        if _is_under_way(leg, other):
-            _say(leg, str(arriving))
-            raise
-        over.add(other)
-        return None
+def _make_parts(leg: Leg, units: Sequence[Unit]) -> list[Unit]:
+    """Return the units that must be received; those of migrations that are over are nobody's."""
+    over: set[str] = set()
+    while True:
+        try:
+            return leg.drivers.files.make_parts(units, leg.migration.instance, leg.migration.uuid, over=over)
+        except SharedFileArriving as arriving:
+            other = str(arriving.migration)
+            if _is_under_way(leg, other):
+                _say(leg, str(arriving))
+                raise
+            over.add(other)
 
 
 def _is_under_way(leg: Leg, migration: str) -> bool:

@@ -147,14 +147,8 @@ class SpanTracer:
     @contextmanager
     def owed(self, facts: TurnFacts, step: str) -> Iterator[None]:
         """See :class:`~hostler.tracing.tracer.Tracer`."""
-        late = SpanTurn(self, facts)
-        late.begin_step(step, "revert", late=True)
-        try:
+        with SpanTurn(self, facts).undoing(step, late=True):
             yield
-        except BaseException as error:
-            late.end_step(step, error)
-            raise
-        late.end_step(step)
 
     def start(
         self,
@@ -248,9 +242,9 @@ class SpanTurn:
             self.end_step(step, result if state in _FAILED else None)
 
     @contextmanager
-    def undoing(self, step: str) -> Iterator[None]:
-        """See :class:`~hostler.tracing.tracer.Turn`."""
-        self.begin_step(step, "revert")
+    def undoing(self, step: str, *, late: bool = False) -> Iterator[None]:
+        """See :class:`~hostler.tracing.tracer.Turn`; *late*: it belongs to no turn."""
+        self.begin_step(step, "revert", late=late)
         try:
             yield
         except BaseException as error:
