@@ -2,7 +2,8 @@
 
 ZooKeeper tells when a job changes hands, but not how far a step is: that stands in the records alone. So while a
 worker is at it they are asked whether anything has changed: one statement, four times a second and seldomer while
-nothing has. While it waits for a worker nothing can change unless ZooKeeper says so.
+nothing has. While it waits for a worker nothing can change unless ZooKeeper says so. News that follow each other
+closely are looked at together: each look is work for the servers that the workers need too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hostler.views.text import command, duration
 
 Answer = TypeVar("Answer")
 
-#: Between two pictures.
+#: Between two pictures, however much happens.
 TICK_S = 0.25
 #: Between two looks at the records of a migration at which nothing has changed for a while.
 STILL_S = 1.0
@@ -172,18 +173,21 @@ class _Rhythm:
 
     def __init__(self) -> None:
         self._pause_s = TICK_S
-        self._due = 0.0
+        self._looked = self._due = 0.0
 
     @property
     def due(self) -> bool:
         return time.monotonic() >= self._due
 
-    def now(self) -> None:
+    def hurry(self) -> None:
+        """Make the next look due, and let a tick pass since the last one."""
+        time.sleep(max(0.0, self._looked + TICK_S - time.monotonic()))
         self._due = 0.0
 
     def looked(self, *, changed: bool) -> None:
         self._pause_s = TICK_S if changed else min(self._pause_s * 2, STILL_S)
-        self._due = time.monotonic() + self._pause_s
+        self._looked = time.monotonic()
+        self._due = self._looked + self._pause_s
 
     def rest(self) -> None:
         self._due = time.monotonic() + IDLE_S
@@ -218,7 +222,7 @@ class _One:
     def wait(self, seen: Snapshot) -> None:
         """Wait for a tick, or for news."""
         if self._ear.wait():
-            self._rhythm.now()
+            self._rhythm.hurry()
         elif self._rhythm.due and not seen.is_at_work and self._ear.ask(self._is_worked_on) is False:
             self._rhythm.rest()
 
@@ -270,4 +274,4 @@ class _Every:
     def wait(self) -> None:
         """Wait for a tick, or for news."""
         if self._ear.wait():
-            self._rhythm.now()
+            self._rhythm.hurry()

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -328,15 +329,26 @@ class Flickering:
     """A database that is away for the given reads."""
 
     def __init__(self, world: World, away: set[int]) -> None:
-        self._database, self._away, self._reads = world.database, away, 0
+        self._database, self._away = world.database, away
+        self.looks: list[float] = []
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
-        self._reads += 1
-        if self._reads in self._away:
+        self.looks.append(time.monotonic())
+        if len(self.looks) in self._away:
             raise ServerUnreachable(what="the database", where="d", reason="refused")
         with self._database.reading() as session:
             yield session
+
+
+def test_news_in_a_row_are_looked_at_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "TICK_S", 0.02)
+    world.add_migration()
+    world.client.on_wait = [lambda: None, lambda: None, lambda: world.finish("reverted", error="x")]
+    records = world.client.database = Flickering(world, set())  # type: ignore[assignment]
+    assert watch.follow(world.client, MIGRATION, io.StringIO()) == 4  # type: ignore[arg-type]
+    assert len(records.looks) == 4
+    assert all(later - sooner >= follow.TICK_S for sooner, later in pairwise(records.looks))
 
 
 def test_a_database_that_is_away_for_a_moment_is_waited_for(world: World) -> None:
