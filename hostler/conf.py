@@ -283,7 +283,7 @@ driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
     cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
     cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),
-    cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces: libvirt, neutron."),
+    cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces: libvirt, neutron, ovn."),
     cfg.StrOpt("claims", default="records", help="Driver of the claims on a host's resources."),
     cfg.ListOpt(
         "notifications",
@@ -379,6 +379,24 @@ web_opts: list[cfg.Opt] = [
     cfg.StrOpt("tls_key", help="File of the certificate's key."),
 ]
 
+ovn_opts: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "northbound",
+        help="Where OVN's northbound database is, with ports = ovn: ssl:ADDRESS:6641 or tcp:ADDRESS:6641, or several"
+        " with commas between.",
+    ),
+    cfg.StrOpt("southbound", help="Where its southbound database is: ssl:ADDRESS:6642."),
+    cfg.StrOpt("private_key", help="This host's key for ssl:, in PEM."),
+    cfg.StrOpt("certificate", help="The certificate that belongs to it."),
+    cfg.StrOpt("ca_certificate", help="The certificate of whoever signed those of the databases."),
+    cfg.DictOpt(
+        "hosts",
+        default={},
+        help="What chassis are called, by name or hostname, where that is not the host's own name: kvm1:chassis-1.",
+    ),
+    cfg.FloatOpt("timeout", default=20.0, min=0.1, help="Seconds that a database has for an answer."),
+]
+
 metrics_opts: list[cfg.Opt] = [
     cfg.IntOpt(
         "port",
@@ -441,6 +459,7 @@ GROUPS: dict[str, list[cfg.Opt]] = {
     "drivers": driver_opts,
     "notifications": notifications_opts,
     "openstack": openstack_opts,
+    "ovn": ovn_opts,
     "web": web_opts,
     "metrics": metrics_opts,
     "tracing": tracing_opts,

@@ -106,6 +106,7 @@ class Port(Record):
     source: str | None  #: name of the libvirt network or bridge; None where the kind has none
     model: str | None = None
     portgroup: str | None = None
+    interface: str | None = None  #: what Open vSwitch, and so OVN, calls it: ``iface-id``
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ from pathlib import Path
 from lab.places import BASE
 from lab.process import LabError
 from lab.services.neutron import Neutron
+from lab.services.ovn import Ovn
 from lab.services.placement import Placement
 from lab.services.service import Service
 
-__all__ = ["SERVICES", "Neutron", "Placement", "Service"]
+__all__ = ["SERVICES", "Neutron", "Ovn", "Placement", "Service"]
 
 DEFAULT_DIRECTORY = BASE / "services"
 
 #: By the name that ``tools/lab services`` takes.
-SERVICES: Mapping[str, type[Service]] = {"placement": Placement, "neutron": Neutron}
+SERVICES: Mapping[str, type[Service]] = {"placement": Placement, "neutron": Neutron, "ovn": Ovn}
 
 
 def up(directory: Path, names: Sequence[str]) -> None:

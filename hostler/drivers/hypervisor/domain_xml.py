@@ -261,7 +261,14 @@ def _ports(root: Element) -> Iterator[Port]:
             source=source.get(source_attribute(kind)) if source is not None else None,
             model=model.get("type") if model is not None else None,
             portgroup=source.get("portgroup") if source is not None else None,
+            interface=_interface_id(interface),
         )
+
+
+def _interface_id(interface: Element) -> str | None:
+    """Return what Open vSwitch calls an interface; None for any other switch."""
+    parameters = interface.find("virtualport[@type='openvswitch']/parameters")
+    return parameters.get("interfaceid") if parameters is not None else None
 
 
 def source_attribute(kind: str) -> str:

@@ -16,6 +16,7 @@ class Astray(Record):
 
     port: str  #: as its service calls it
     text: str  #: a sentence about it
+    command: str  #: what shows it
 
 
 class Ports(Protocol):

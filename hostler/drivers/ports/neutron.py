@@ -133,6 +133,7 @@ class NeutronPorts:
             Astray(
                 found.id,
                 f"port {port.mac} has {'its active' if one.active else 'a'} binding to {one.host or 'no host'}",
+                f"openstack port show {found.id}",
             )
             for port in _plugged(ports)
             for found in self._owned(instance, port)

@@ -172,8 +172,7 @@ class AtHost:
             if server is None or server.host != self._host or one.instance in waiting:
                 continue
             facts["text"] = f"{one.text}, and server {server.name} is here, with no migration under way"
-            command = f"openstack port show {one.port}"
-            yield Finding(object=one.port, command=command, instance=one.instance, **facts)
+            yield Finding(object=one.port, command=one.command, instance=one.instance, **facts)
 
     # -- domains ------------------------------------------------------------------------------------------
 

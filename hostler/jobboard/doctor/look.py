@@ -60,6 +60,7 @@ class BindingFacts(Record):
     instance: str
     port: str  #: as its service calls it; empty: its service did not tell
     text: str
+    command: str = ""  #: what shows it
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _bindings(host: str, ports: Ports, domains: Sequence[Domain]) -> Iterator[Bi
         except (Passing, Failed) as error:
             yield BindingFacts(domain.uuid, "", f"the ports of servers here were not looked at: {error}")
             return
-        yield from (BindingFacts(domain.uuid, one.port, one.text) for one in astray)
+        yield from (BindingFacts(domain.uuid, one.port, one.text, one.command) for one in astray)
 
 
 def _state(base: Path) -> Iterator[StateFile]:

@@ -159,7 +159,8 @@ def test_ports_say_where_they_are_plugged_in() -> None:
     devices = (
         "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='lan' portgroup='g'/>"
         "<model type='virtio'/></interface>"
-        "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>"
+        "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/>"
+        "<virtualport type='openvswitch'><parameters interfaceid='p1' profileid='x'/></virtualport></interface>"
         "<interface type='direct'><mac address='52:54:00:00:00:03'/><source dev='eth0'/></interface>"
         "<interface type='user'><mac address='52:54:00:00:00:04'/></interface>"
     )
@@ -167,6 +168,7 @@ def test_ports_say_where_they_are_plugged_in() -> None:
     assert [(port.kind, port.source) for port in ports] == [
         ("network", "lan"), ("bridge", "br0"), ("direct", "eth0"), ("user", None),
     ]  # fmt: skip
+    assert [port.interface for port in ports] == [None, "p1", None, None]
     assert (ports[0].mac, ports[0].model, ports[0].portgroup) == ("52:54:00:00:00:01", "virtio", "g")
 
 
