@@ -47,5 +47,8 @@ class Claims(Protocol):
     def settle(self, records: FencedRecords, host: str) -> None:
         """Let go of what *host*, the source, kept for the way back: the migration is confirmed."""
 
+    def consumers(self, host: str) -> list[str]:
+        """Return who holds something of *host* where the records do not say it: servers and migrations, by uuid."""
+
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead of *from_host*, in *session*'s transaction, room or not."""

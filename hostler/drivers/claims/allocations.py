@@ -70,6 +70,9 @@ class PlacementService(Protocol):
     def room(self, provider: str) -> Mapping[str, Room]:
         """Return what *provider* has, by class of resource."""
 
+    def consumers(self, provider: str) -> list[str]:
+        """Return who has anything of *provider*."""
+
 
 def of_amounts(amounts: Amounts) -> dict[str, int]:
     """Return *amounts* as Placement counts them: what begins a GiB of disk takes it."""

@@ -44,6 +44,10 @@ class FakeClaims(Failures):
         """Let go of it."""
         self.drop(records, host)
 
+    def consumers(self, host: str) -> list[str]:
+        """Return nothing."""
+        return []
+
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Hold *need* on *to_host* instead."""
         self._meet("swap")

@@ -102,6 +102,10 @@ class PlacementClaims:
             self._arrange(records, move, lambda mine, its: _settled(move, entry, mine, its))
         self._counted.settle(records, host)
 
+    def consumers(self, host: str) -> list[str]:
+        """Return who has anything of the host's provider; many may be others', of whom the records know nothing."""
+        return self._service.consumers(self._service.provider(self._provider_of(host)))
+
     def swap(self, session: Session, migration: str, from_host: str, to_host: str, need: Amounts) -> None:
         """Swap it in the records. In Placement both hosts have theirs already, and keep it until one is dropped."""
         self._counted.swap(session, migration, from_host, to_host, need)

@@ -61,6 +61,10 @@ class PlacementApi:
         used = self._read(f"/resource_providers/{provider}/usages")["usages"]
         return {kind: Room(_capacity(one), used.get(kind, 0)) for kind, one in inventories.items()}
 
+    def consumers(self, provider: str) -> list[str]:
+        """Return their uuids."""
+        return sorted(self._read(f"/resource_providers/{provider}/allocations")["allocations"])
+
     def _read(self, path: str) -> Any:
         answer = self._service.ask("GET", path)
         if answer.status_code != 200:

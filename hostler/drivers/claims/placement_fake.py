@@ -18,7 +18,7 @@ class FakePlacementService(Failures):
         super().__init__()
         self.providers: dict[str, str] = {}  #: uuids by name
         self.totals: dict[str, dict[str, int]] = {}  #: by provider
-        self.consumers: dict[str, Allocation] = {}
+        self.held: dict[str, Allocation] = {}
         self._lock = threading.Lock()
         self._crowd: threading.Barrier | None = None
 
@@ -42,7 +42,7 @@ class FakePlacementService(Failures):
     def allocation(self, consumer: str) -> Allocation:
         """Return what it has."""
         self._meet("allocation")
-        return self.consumers.get(consumer, Allocation())
+        return self.held.get(consumer, Allocation())
 
     def allocate(self, wanted: Mapping[str, Allocation]) -> None:
         """Give it, if the generations are right and, as far as is seen, there is room."""
@@ -52,7 +52,7 @@ class FakePlacementService(Failures):
         self._gather()
         with self._lock:
             for consumer, one in wanted.items():
-                if self.consumers.get(consumer, Allocation()).generation != one.generation:
+                if self.held.get(consumer, Allocation()).generation != one.generation:
                     raise ConcurrentUpdate(f"consumer {consumer} has another generation")
             self._refuse_full(wanted, seen)
             for consumer, one in wanted.items():
@@ -66,6 +66,12 @@ class FakePlacementService(Failures):
             used = self._used().get(provider, {})
             return {kind: Room(total, used.get(kind, 0)) for kind, total in self.totals[provider].items()}
 
+    def consumers(self, provider: str) -> list[str]:
+        """Return their uuids."""
+        self._meet("consumers")
+        with self._lock:
+            return sorted(name for name, one in self.held.items() if provider in one.resources)
+
     def _gather(self) -> None:
         """Wait for the rest of the crowd, the first time that it comes."""
         if crowd := self._crowd:
@@ -74,7 +80,7 @@ class FakePlacementService(Failures):
 
     def _used(self) -> dict[str, dict[str, int]]:
         used: dict[str, dict[str, int]] = {}
-        for one in self.consumers.values():
+        for one in self.held.values():
             _add(used, one.resources)
         return used
 
@@ -82,7 +88,7 @@ class FakePlacementService(Failures):
         change: dict[str, dict[str, int]] = {}
         for consumer, one in wanted.items():
             _add(change, one.resources)
-            _add(change, self.consumers.get(consumer, Allocation()).resources, -1)
+            _add(change, self.held.get(consumer, Allocation()).resources, -1)
         for provider, resources in change.items():
             for kind, more in resources.items():
                 used, total = seen.get(provider, {}).get(kind, 0), self.totals[provider].get(kind, 0)
@@ -91,10 +97,10 @@ class FakePlacementService(Failures):
 
     def _put(self, consumer: str, one: Allocation) -> None:
         if not one.resources:
-            self.consumers.pop(consumer, None)
+            self.held.pop(consumer, None)
             return
         generation = 0 if one.generation is None else one.generation + 1
-        self.consumers[consumer] = Allocation(one.resources, generation, one.project, one.user, one.kind)
+        self.held[consumer] = Allocation(one.resources, generation, one.project, one.user, one.kind)
 
 
 def _add(total: dict[str, dict[str, int]], resources: ByProvider, sign: int = 1) -> None:

@@ -52,6 +52,10 @@ class RecordsClaims:
         """Let go of what the source kept: no other row counts it."""
         self.drop(records, host)
 
+    def consumers(self, host: str) -> list[str]:
+        """Return nothing: all claims are in the records."""
+        return []
+
     @staticmethod
     def _claim(records: FencedRecords, host: str, need: Amounts, places: Places | None) -> None:
         """Try once. CPUs are chosen before anything is locked, since that asks the host.

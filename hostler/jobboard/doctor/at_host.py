@@ -31,6 +31,7 @@ def examine(facts: HostFacts, recorded: Recorded) -> Iterator[Finding]:
     yield from host.receivers()
     yield from host.domains()
     yield from host.bindings()
+    yield from host.allocations()
 
 
 class AtHost:
@@ -173,6 +174,32 @@ class AtHost:
                 continue
             facts["text"] = f"{one.text}, and server {server.name} is here, with no migration under way"
             yield Finding(object=one.port, command=one.command, instance=one.instance, **facts)
+
+    # -- claims -------------------------------------------------------------------------------------------
+
+    def allocations(self) -> Iterator[Finding]:
+        """Give what is held of this host by our servers that are not here, and by migrations that are over."""
+        for one in self._facts.consumers:
+            facts: Facts = {"kind": "allocation", "host": self._host}
+            if not one.uuid:
+                command = findings.worker_log(self._host)
+                yield Finding(object=self._host, text=one.text, command=command, **facts)
+                continue
+            if holder := self._holder(one.uuid):
+                command = f"openstack resource provider allocation show {one.uuid}"
+                text = f"{holder} holds a part of this host in Placement"
+                yield Finding(object=one.uuid, text=text, command=command, **facts)
+
+    def _holder(self, uuid: str) -> str | None:
+        """Return whose a consumer is that should have nothing here; None for one that should, and for a stranger."""
+        server = self._recorded.servers.get(uuid)
+        if server is not None:
+            moving = self._busy | self._recorded.unconfirmed().keys()
+            here = server.host == self._host or uuid in moving
+            return None if here else f"server {server.name}, which is on {server.host},"
+        fate = self._recorded.fate(uuid)
+        known = fate.standing is not Standing.UNKNOWN
+        return whose(fate) if known and not self._needed(uuid) else None
 
     # -- domains ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hostler.drivers.claims import Claims
 from hostler.drivers.files.marked import Marked
 from hostler.drivers.hypervisor import Hypervisor
 from hostler.drivers.images.confined import ROOM
@@ -64,6 +65,14 @@ class BindingFacts(Record):
 
 
 @dataclass(frozen=True)
+class ConsumerFacts(Record):
+    """Who holds something of the host in a service that counts it; or why that could not be seen."""
+
+    uuid: str  #: of a server or a migration, ours or not; empty: its service did not tell
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts(Record):
     """All of a host that a migration may have left something in."""
 
@@ -74,6 +83,7 @@ class HostFacts(Record):
     receivers: list[str] = field(default_factory=list)  #: recorded here
     running: list[Stray] = field(default_factory=list)
     bindings: list[BindingFacts] = field(default_factory=list)
+    consumers: list[ConsumerFacts] = field(default_factory=list)
 
 
 def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) -> HostFacts:
@@ -87,6 +97,7 @@ def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) ->
         receivers=drivers.receiver.open_migrations(),
         running=list(_running(Path(state_path, "images"))),
         bindings=list(_bindings(host, drivers.ports, domains)),
+        consumers=_consumers(host, drivers.claims),
     )
 
 
@@ -119,6 +130,13 @@ def _bindings(host: str, ports: Ports, domains: Sequence[Domain]) -> Iterator[Bi
             yield BindingFacts(domain.uuid, "", f"the ports of servers here were not looked at: {error}")
             return
         yield from (BindingFacts(domain.uuid, one.port, one.text, one.command) for one in astray)
+
+
+def _consumers(host: str, claims: Claims) -> list[ConsumerFacts]:
+    try:
+        return [ConsumerFacts(uuid) for uuid in claims.consumers(host)]
+    except (Passing, Failed) as error:
+        return [ConsumerFacts("", f"who holds a part of this host was not looked at: {error}")]
 
 
 def _state(base: Path) -> Iterator[StateFile]:

@@ -364,3 +364,11 @@ def test_sixteen_want_eight_places_and_eight_get_one(
     with database.reading() as session:
         assert hosts.used(session, "kvm2").vcpus == 8
     database.close()
+
+
+def test_a_service_tells_who_has_anything_of_a_provider(world: World) -> None:
+    world.claims.claim(world.records, "kvm2", PLACE)
+    assert world.claims.consumers("kvm1") == [world.records.migration]
+    assert world.claims.consumers("kvm2") == [world.instance]
+    world.claims.drop(world.records, "kvm2")
+    assert (world.claims.consumers("kvm1"), world.claims.consumers("kvm2")) == ([world.instance], [])
