@@ -19,7 +19,7 @@ from hostler.errors import BadConfiguration, CloudServiceRefused, ServerUnreacha
 from lab.process import wait_until
 from lab.services import Ovn
 from lab.services.ovn import HOSTS
-from tests.functional.reliability.proxy import Cable
+from tests.support.cable import Cable
 from tests.support.contracts.ovn import *  # noqa: F403 - the tests are the module's
 from tests.support.contracts.ovn import World
 

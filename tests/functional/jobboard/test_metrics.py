@@ -19,7 +19,7 @@ from hostler.tasks.base import Leg
 from lab.process import wait_until
 from lab.sockets import free_port
 from tests.functional.jobboard.yard import FLOW, STEPS, Yard, told
-from tests.functional.reliability.proxy import Cable
+from tests.support.cable import Cable
 
 Labels = dict[str, str]
 

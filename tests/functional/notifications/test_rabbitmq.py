@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import threading
 import uuid
@@ -26,63 +25,11 @@ from lab.process import wait_until
 from lab.rabbitmq import RabbitMQ
 from tests.functional.jobboard import yard as yards
 from tests.functional.jobboard.yard import Yard
+from tests.support.listener import CONFIRMED, MIGRATED, Listener
 from tests.support.world import World, step
 from tests.unit.drivers.notifications.messages import message
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-MIGRATED = [
-    "compute.instance.exists",
-    "compute.instance.resize.prep.start",
-    "compute.instance.resize.prep.end",
-    "compute.instance.resize.start",
-    "compute.instance.resize.end",
-    "compute.instance.finish_resize.start",
-    "compute.instance.finish_resize.end",
-]
-CONFIRMED = ["compute.instance.resize.confirm.start", "compute.instance.resize.confirm.end"]
-
-
-class Listener:
-    """Reads what the broker has, from one durable queue for all priorities; drops what it has seen by its id.
-
-    A broker that is killed may forget that a message was read, as a sender may that it was sent.
-    """
-
-    def __init__(self, broker: RabbitMQ, exchange: str) -> None:
-        self._url = broker.url.replace("rabbit://", "amqp://")
-        self._queue = kombu.Queue(
-            f"all-of-{exchange}",
-            kombu.Exchange(exchange, type="topic", durable=True),
-            routing_key="notifications.*",
-            durable=True,
-        )
-        self.messages: list[dict[str, Any]] = []
-        with self._connection() as connection:
-            self._queue(connection.channel()).declare()
-
-    @property
-    def event_types(self) -> list[str]:
-        return [one["event_type"] for one in self.messages]
-
-    def _connection(self) -> kombu.Connection:
-        return kombu.Connection(self._url, connect_timeout=5)
-
-    def listen(self, count: int, timeout_s: float = 30) -> list[str]:
-        """Read until there are *count* messages in all, and no more than those; return the events' names."""
-        with self._connection() as connection:
-            queue = self._queue(connection.channel())
-
-            def came() -> bool:
-                while (got := queue.get(no_ack=True)) is not None:
-                    envelope = json.loads(got.body) if isinstance(got.body, (str, bytes)) else got.payload
-                    told = json.loads(envelope["oslo.message"])
-                    if told["message_id"] not in {one["message_id"] for one in self.messages}:
-                        self.messages.append(told)
-                return len(self.messages) >= count
-
-            wait_until(came, f"{count} messages", timeout_s)
-        return self.event_types
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import make_url
 
 from lab.process import LabError, wait_until
-from tests.functional.reliability.proxy import Cable
 from tests.functional.reliability.scene import Scene
 from tests.functional.reliability.theatre import (
     BACK,
@@ -29,6 +28,7 @@ from tests.functional.reliability.theatre import (
     check,
     sweep,
 )
+from tests.support.cable import Cable
 
 #: How long a step may try to go on while it is cut off, in seconds.
 ALONE_S = 1.0

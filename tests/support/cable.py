@@ -10,14 +10,14 @@ from typing import Self
 
 
 class Cable:
-    """A TCP proxy on loopback: pulled out, it resets every connection and takes no new one."""
+    """A TCP proxy at the address *listen*: pulled out, it resets every connection and takes no new one."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listen: str = "127.0.0.1") -> None:
         self._target = (host, port)
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._plugged = True
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server((listen, 0))
         self.port: int = self._listening.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
