@@ -38,7 +38,7 @@ posting_timeout = 15
 
 [images]
 timeout = 12
-keep_copies = 0
+keep_copies = 120
 """
 #: Of the cable of each host: a copy takes a second or two.
 RATE = "100mbit"
