@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from lab import Lab
@@ -26,13 +29,16 @@ DIRECTORY = BASE / f"chaos-{identity_of(CHECKOUT)}"
 
 
 def main() -> int:
+    """SIGTERM ends it after the round that is under way, as if that had been the last."""
     seed = int(os.environ.get("HOSTLER_CHAOS_SEED", "1"))
     first = int(os.environ.get("HOSTLER_CHAOS_ROUND", "1"))
     rounds = int(os.environ.get("HOSTLER_CHAOS_ROUNDS", "100"))
     began = time.monotonic()
+    enough = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: enough.set())
     with world() as made:
         try:
-            play(made, seed, range(first, first + rounds))
+            play(made, seed, takewhile(lambda _: not enough.is_set(), range(first, first + rounds)))
         finally:
             print(closing(made, time.monotonic() - began), flush=True)
     return 0
@@ -64,7 +70,7 @@ def world(directory: Path = DIRECTORY) -> Iterator[World]:
             yield World(lab, keeper, Office(lab), telegraph, witness, journals)
 
 
-def play(made: World, seed: int, numbers: range) -> None:
+def play(made: World, seed: int, numbers: Iterable[int]) -> None:
     """Carry out the rounds; the first that goes wrong ends it, and says how it is had again."""
     for number in numbers:
         round_ = Round(made, plan.make(seed, number))
