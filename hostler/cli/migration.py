@@ -12,6 +12,7 @@ from hostler.cli.base import Command, History, Lines, Lister, ShowOne, UsageErro
 from hostler.flows import graph
 from hostler.records import moves
 from hostler.views import listing, snapshot, timeline
+from hostler.views.changes import ending
 from hostler.views.listing import Line, Wanted
 from hostler.views.snapshot import Attempt, Snapshot
 from hostler.views.steps import StepView
@@ -193,7 +194,7 @@ def _facts(seen: Snapshot, attempts: Sequence[Attempt], entries: Sequence[Entry]
         "phase": seen.phase,
         "outcome": seen.outcome,
         "error": seen.error,
-        "hint": seen.hint,
+        "hint": (ending(seen)[1] if seen.ended else seen.hint) or None,
         "source": seen.source,
         "dest": seen.dest,
         "attempt": seen.attempt,
