@@ -6,6 +6,7 @@ With ``HOSTLER_SHOTS=DIRECTORY`` pictures of the wide ones are kept there, for t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -153,8 +154,14 @@ def test_a_narrow_terminal_without_colour_and_utf_8_gets_all_that_matters(
     assert all(len(line) <= 40 for line in screen.splitlines())
     assert number[:8] in typed("migration", "list")[1]
     assert f"hostler migration retry {number}" in joined(typed("migration", "show", "web2")[1])
+    for words in (("migration", "graph", "web2"), ("flow", "graph", "resize")):
+        code, screen = typed(*words)
+        assert code == 0
+        assert all(len(line) <= 40 for line in screen.splitlines()[1:])
+        assert re.search(r"\n\| \* \d\d HandOver", screen)
     code, screen = typed("doctor")
     assert code == 5
+    assert "web2's migration\n" in screen
     assert f"hostler migration retry {number}" in joined(screen)
 
 
