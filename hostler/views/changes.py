@@ -213,7 +213,7 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
         return f"confirmed: {server} stays on {seen.dest}{size}; {_nothing_left(seen)}", ""
     if seen.flow == "revert_resize":
         power = f", {seen.power_state}" if seen.power_state else ""
-        gone = "nothing is left of the other size" if seen.same_host else _nothing_on(seen, seen.dest)
+        gone = "nothing is left of the other size" if seen.same_host else f"{seen.dest} has let go of it"
         return f"brought back: {server} is on {seen.source} again{power}; {gone} ({took})", ""
     if seen.migration_type == "dry-run":
         what = f"giving {server} flavor {printable(seen.flavor)} on" if size else f"moving {server} to"
@@ -229,12 +229,8 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
 def _nothing_left(seen: Snapshot) -> str:
     if seen.same_host:
         return "nothing is left of its files as they were"
-    return _nothing_on(seen, seen.source)
-
-
-def _nothing_on(seen: Snapshot, host: str) -> str:
     shared = " but what both hosts share" if seen.in_place else ""
-    return f"nothing of it is left on {host}{shared}"
+    return f"nothing of it is left on {seen.source}{shared}"
 
 
 def end(seen: Snapshot) -> Change:
