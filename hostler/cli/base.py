@@ -127,6 +127,7 @@ def _is_empty(cell: Any) -> bool:
 class Lister(Reporting, _Printable, CliffLister):
     """A command that lists."""
 
+    nothing = "there is none"  #: said where a table would have no row
     brief: Sequence[str] = ()  #: columns of which a narrow terminal gets the beginning
     spare: Sequence[str] = ()  #: columns that a narrow terminal does not get, the first one first
 
@@ -135,6 +136,8 @@ class Lister(Reporting, _Printable, CliffLister):
     ) -> int:
         """Print the rows, nothing in them that a terminal would act upon; a table fits the terminal."""
         rows = [self._escaped(parsed_args, row) for row in data]
+        if not rows and parsed_args.formatter == "table":
+            self.app.stderr.write(f"hostler: {self.nothing}\n")
         # whoever names columns wants these
         self._fit(parsed_args, self.brief, () if parsed_args.columns else self.spare)
         return super().produce_output(parsed_args, column_names, rows)

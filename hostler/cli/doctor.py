@@ -22,6 +22,7 @@ class Doctor(Lister):
     """
 
     typed = ("Try",)
+    nothing = "all is as it should be"
     _exit_code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -17,8 +17,8 @@ from pathlib import Path
 ROOM = "/mnt"
 
 #: Everything is done in one process, exec after exec: whoever started it knows its number. The room is furnished
-#: in the first argument's directory and moved: what it would hide may be among what is put into it. The way to its files
-#: is open to the process, whatever the worker's umask.
+#: in the first argument's directory and moved: what it would hide may be among what is put into it. The way to its
+#: files is open to the process, whatever the worker's umask.
 _ENTER = """\
 set -e
 yard=$1 room=$2 uid=$3

@@ -380,3 +380,10 @@ def test_a_terminal_gets_a_drawing_as_text(
     assert svg
     assert "\nkvm1\n| kvm2\n* |  1 InspectInstance: " in text
     assert max(map(len, text.splitlines())) <= 40
+
+
+def test_a_table_without_rows_says_so(world: World, hostler: Hostler) -> None:
+    ran = hostler("migration", "list")
+    assert (ran.code, ran.out, ran.err) == (0, "\n", "hostler: there is none\n")
+    ran = hostler("migration", "list", "-f", "json")
+    assert (json.loads(ran.out), ran.err) == ([], "")
