@@ -101,24 +101,24 @@ def test_a_copy_is_watched(at_work: World, terminal: Terminal) -> None:
 
 def test_what_has_ended_is_told_in_a_wide_terminal(at_work: World, terminal: Terminal) -> None:
     at_work.add_server("web1")
-    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--dry-run", lines=48)
+    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--dry-run", lines=70)
     assert code == 0
     assert "nothing stands in the way of moving web1 to kvm2" in screen
     keep(terminal, "dry-run")
-    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--wait", lines=28)
+    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--wait", lines=44)
     assert code == 0
     keep(terminal, "done")
     walked_back(at_work, "web2")
-    code, screen = terminal.run("migration", "watch", "web2", lines=32)
+    code, screen = terminal.run("migration", "watch", "web2", lines=44)
     assert code == 4
     assert "the record of the server has changed" in screen
     keep(terminal, "walked-back")
     number = parked(at_work, "web3")
-    code, screen = terminal.run("migration", "watch", "web3", lines=40)
+    code, screen = terminal.run("migration", "watch", "web3", lines=44)
     assert code == 5
     assert f"hostler migration retry {number}" in screen
     keep(terminal, "parked")
-    code, screen = terminal.run("migration", "show", "web3", lines=110)
+    code, screen = terminal.run("migration", "show", "web3", lines=150)
     assert code == 0
     keep(terminal, "show")
     code, screen = terminal.run("migration", "list")
