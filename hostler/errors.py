@@ -19,7 +19,8 @@ An error carries its facts as attributes and builds its sentence from them; *hin
 
     [on HOST: ]COMMAND[; what is to be known of it]
 
-Every refusal has one, and its command is one of hostler's or one that hosts have.
+Every refusal has one, and its command is one of hostler's or one that hosts have. It is the error's second argument:
+TaskFlow keeps an error's arguments, and so it is known of one that was raised in a step.
 The names of the leaves are Nova's wherever Nova has one.
 """
 
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class HostlerError(Exception):
@@ -46,7 +47,7 @@ class HostlerError(Exception):
             facts.setdefault("message", message)
         self.facts = facts
         self.sentence = message if message is not None else self.template.format(**facts)
-        super().__init__(self.sentence)
+        super().__init__(self.sentence, self.hint)
 
     def __getattr__(self, name: str) -> object:
         facts = self.__dict__.get("facts", {})
@@ -80,10 +81,25 @@ def _word(fact: object) -> str:
 
 def _rebuild(kind: type[HostlerError], sentence: str, facts: dict[str, object]) -> HostlerError:
     error = kind.__new__(kind)
-    Exception.__init__(error, sentence)
     error.facts = facts
     error.sentence = sentence
+    Exception.__init__(error, sentence, error.hint)
     return error
+
+
+def kept_hint(failure: Mapping[str, Any]) -> str:
+    """Return the hint of the error whose record TaskFlow's *failure* is; empty where it has none.
+
+    Another's error has arguments of its own, and versions up to 0.1 have kept the sentence alone.
+    """
+    kinds = failure.get("exc_type_names") or ()
+    arguments: Sequence[object] = failure.get("exc_args") or ()
+    return str(arguments[1]) if "hostler.errors.HostlerError" in kinds and len(arguments) > 1 else ""
+
+
+def and_then(hint: str, command: str) -> str:
+    """Return *hint*, which says how to mend the cause, with the command that is to be typed after it."""
+    return f"{hint}; then: {command}" if hint else command
 
 
 # -- refused: nothing was changed -------------------------------------------------------------------------
@@ -320,8 +336,8 @@ class MigrationPreCheckError(Refused):
 
     hint_template = "hostler host show {host}"
 
-    def __init__(self, problems: Sequence[str], *, host: str) -> None:
-        super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host)
+    def __init__(self, problems: Sequence[str], *, host: str, **facts: object) -> None:
+        super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host, **facts)
 
 
 class InvalidSharedStorage(Refused):

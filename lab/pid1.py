@@ -21,6 +21,8 @@ WORKER_PID = Path("/run/hostler-worker.pid")
 #: How often the first process has looked whether a worker is to be started: how `Host.start_worker` knows.
 WORKER_LOOKS = Path("/run/hostler-worker.looks")
 WORKER_LOG = Path("/var/log/hostler/worker.log")
+#: As the worker's unit has it.
+WORKER_UMASK = 0o077
 #: Until a libvirtd that has ended is started again, as by systemd.
 RESTART_S = 0.1
 
@@ -140,11 +142,14 @@ class Host:
         """Start the worker iff it is enabled and does not run; nothing restarts it when it ends."""
         if self._worker is not None or not WORKER_ENABLED.exists():
             return
+        before = os.umask(WORKER_UMASK)
         try:
             self._worker = self._spawn(self._command, str(WORKER_LOG))
         except FileNotFoundError:
             WORKER_LOG.write_text(f"pid1: no program {self._command[0]!r} on PATH\n")
             return
+        finally:
+            os.umask(before)
         WORKER_PID.write_text(str(self._worker))
 
     def _spawn(self, argv: list[str], log: str) -> int:

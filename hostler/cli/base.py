@@ -18,7 +18,7 @@ from oslo_config import cfg
 
 from hostler.cli.table import Fitting, room
 from hostler.errors import BadConfiguration, HostlerError, Interrupted
-from hostler.views.text import duration, printable
+from hostler.views.text import printable
 
 if TYPE_CHECKING:
     from hostler.cli.app import HostlerApp
@@ -95,6 +95,8 @@ class Command(Reporting):
 
 
 class _Printable(DisplayCommandBase[Any]):
+    typed: Sequence[str] = ()  #: columns or fields that are commands: no terminal is too narrow to paste them
+
     def _generate_columns_and_selector(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str]
     ) -> tuple[list[str], list[bool] | None]:
@@ -103,10 +105,12 @@ class _Printable(DisplayCommandBase[Any]):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
-    def _fit(self, parsed_args: argparse.Namespace, *left_out: Sequence[str]) -> None:
+    def _fit(
+        self, parsed_args: argparse.Namespace, brief: Sequence[str] = (), spare: Sequence[str] = ()
+    ) -> None:
         width = room(self.app.stdout)
         if parsed_args.formatter == "table" and width is not None and parsed_args.max_width <= 0:
-            self.formatter = Fitting(width, *left_out)
+            self.formatter = Fitting(width, brief, spare, self.typed)
 
     def _escaped(self, parsed_args: argparse.Namespace, row: Iterable[Any]) -> list[Any]:
         return list(row) if parsed_args.formatter in FAITHFUL else [_escaped(cell) for cell in row]
@@ -116,9 +120,14 @@ def _escaped(cell: Any) -> Any:
     return printable(cell) if isinstance(cell, str) else "" if cell is None else cell
 
 
+def _is_empty(cell: Any) -> bool:
+    return (cell.human_readable() if isinstance(cell, FormattableColumn) else cell) == ""
+
+
 class Lister(Reporting, _Printable, CliffLister):
     """A command that lists."""
 
+    nothing = "there is none"  #: said where a table would have no row
     brief: Sequence[str] = ()  #: columns of which a narrow terminal gets the beginning
     spare: Sequence[str] = ()  #: columns that a narrow terminal does not get, the first one first
 
@@ -127,6 +136,8 @@ class Lister(Reporting, _Printable, CliffLister):
     ) -> int:
         """Print the rows, nothing in them that a terminal would act upon; a table fits the terminal."""
         rows = [self._escaped(parsed_args, row) for row in data]
+        if not rows and parsed_args.formatter == "table":
+            self.app.stderr.write(f"hostler: {self.nothing}\n")
         # whoever names columns wants these
         self._fit(parsed_args, self.brief, () if parsed_args.columns else self.spare)
         return super().produce_output(parsed_args, column_names, rows)
@@ -134,6 +145,8 @@ class Lister(Reporting, _Printable, CliffLister):
 
 class ShowOne(Reporting, _Printable, CliffShowOne):
     """A command that shows one thing."""
+
+    typed = ("hint",)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser; on a terminal a table is as wide as that, and long values go on beneath."""
@@ -144,36 +157,15 @@ class ShowOne(Reporting, _Printable, CliffShowOne):
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
     ) -> int:
-        """Print the fields, nothing in them that a terminal would act upon; a table fits the terminal."""
+        """Print the fields, nothing in them that a terminal would act upon.
+
+        A table fits the terminal, and has nothing that is empty unless it was asked for.
+        """
         self._fit(parsed_args)
-        return super().produce_output(parsed_args, column_names, self._escaped(parsed_args, data))
-
-
-class Lines(FormattableColumn[list[dict[str, Any]]]):
-    """A cell of several lines: one for each row in a table, a list of objects in JSON."""
-
-    def human_readable(self) -> str:
-        """Return the rows, their values side by side."""
-        return "\n".join(
-            "  ".join(printable(value) for value in row.values() if value not in (None, ""))
-            for row in self._value
-        )
-
-
-class History(Lines):
-    """A cell of what happened: in a table as an operator reads it, an error beneath its step."""
-
-    def human_readable(self) -> str:
-        """Return a line for each entry."""
-        return "\n".join(line for row in self._value for line in _happened(row))
-
-
-def _happened(row: dict[str, Any]) -> list[str]:
-    spent = row.get("seconds")
-    words = [
-        row["at"],
-        row["host"] or "operator" if row.get("by_operator") else row["host"] or "-",
-        row["text"],
-    ]
-    line = "  ".join(printable(word) for word in words) + ("" if spent is None else f"  {duration(spent)}")
-    return [line, f"    {printable(row['error'])}"] if row.get("error") else [line]
+        cells = self._escaped(parsed_args, data)
+        if parsed_args.formatter == "table" and not parsed_args.columns:
+            said = [
+                (name, cell) for name, cell in zip(column_names, cells, strict=True) if not _is_empty(cell)
+            ]
+            column_names, cells = [name for name, _ in said], [cell for _, cell in said]
+        return super().produce_output(parsed_args, column_names, cells)

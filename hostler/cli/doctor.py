@@ -21,6 +21,8 @@ class Doctor(Lister):
     looked at, so that there may be more. Servers that a migration is at work on are not looked at.
     """
 
+    typed = ("Try",)
+    nothing = "all is as it should be"
     _exit_code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -39,4 +39,6 @@ class GraphFlow(Command):
         from hostler import flows
 
         shape = flows.shape_of(parsed_args.flow)
-        drawing.show(self, graph.draw(shape, parsed_args.format, title=parsed_args.flow), parsed_args)
+        drawing.show(
+            self, lambda fmt, width: graph.draw(shape, fmt, title=parsed_args.flow, width=width), parsed_args
+        )

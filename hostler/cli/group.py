@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hostler.cli.base import Command, Lines, Lister, ShowOne
+from hostler.cli.base import Command, Lister, ShowOne
+from hostler.cli.cells import Lines
 from hostler.records import groups
 from hostler.views.text import command, printable, stamp
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -110,6 +111,13 @@ def _state(host: Host, workers: Mapping[str, Mapping[str, object]]) -> str:
     return state if host.disabled_reason is None else f"{state}, disabled"
 
 
+def _since(seconds: object) -> str | None:
+    """Return when a worker began, which it tells in seconds since 1970."""
+    if not isinstance(seconds, int | float):
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _facts(
     session: Session,
     host: Host,
@@ -123,7 +131,7 @@ def _facts(
     return {
         "name": host.name,
         "worker": _state(host, workers),
-        "worker_since": worker.get("since"),
+        "worker_since": _since(worker.get("since")),
         "worker_version": worker.get("version", host.worker_version),
         "disabled_reason": host.disabled_reason,
         "switched_by": host.switched_by,

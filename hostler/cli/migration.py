@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hostler.cli import drawing, typed, watch
-from hostler.cli.base import Command, History, Lines, Lister, ShowOne, UsageError
+from hostler.cli.base import Command, Lister, ShowOne, UsageError
+from hostler.cli.cells import Files, History, Lines, Steps
 from hostler.flows import graph
 from hostler.records import moves
 from hostler.views import listing, snapshot, timeline
+from hostler.views.changes import ending
 from hostler.views.listing import Line, Wanted
 from hostler.views.snapshot import Attempt, Snapshot
 from hostler.views.steps import StepView
@@ -134,16 +137,16 @@ class GraphMigration(Command):
         with self.app.client() as client, client.database.reading() as session:
             seen = snapshot.find(session, parsed_args.migration)
         title = f"{seen.flow} of {seen.server}: {seen.state}"
-        drawn = graph.draw(
+        draw = functools.partial(
+            graph.draw,
             [view.step for view in seen.steps],
-            parsed_args.format,
             title=title,
             source=seen.source,
             dest=seen.dest,
             marks=seen.marks(),
             at=seen.finished_at or seen.at,
         )
-        drawing.show(self, drawn, parsed_args)
+        drawing.show(self, lambda fmt, width: draw(fmt, width=width), parsed_args)
 
 
 def with_migration(parser: argparse.ArgumentParser, *, optional: bool = False) -> argparse.ArgumentParser:
@@ -193,7 +196,7 @@ def _facts(seen: Snapshot, attempts: Sequence[Attempt], entries: Sequence[Entry]
         "phase": seen.phase,
         "outcome": seen.outcome,
         "error": seen.error,
-        "hint": seen.hint,
+        "hint": (ending(seen)[1] if seen.ended else seen.hint) or None,
         "source": seen.source,
         "dest": seen.dest,
         "attempt": seen.attempt,
@@ -209,8 +212,8 @@ def _facts(seen: Snapshot, attempts: Sequence[Attempt], entries: Sequence[Entry]
         "paused_by": seen.paused_by,
         "created_at": stamp(seen.created_at),
         "finished_at": stamp(seen.finished_at),
-        "steps": Lines([_step(view, seen) for view in seen.steps]),
-        "files": Lines([_file(view) for view in seen.files]),
+        "steps": Steps([_step(view, seen) for view in seen.steps]),
+        "files": Files([_file(view) for view in seen.files]),
         "history": History([_entry(entry) for entry in entries]),
         "report": seen.report,
     }

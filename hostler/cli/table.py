@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -15,6 +16,9 @@ from rich.cells import cell_len
 #: Columns below which the frame of a shown thing would break the command that it names.
 _ROOM_FOR_A_COMMAND = 80
 _SHORT = 8  #: characters of a UUID that are enough, mostly
+#: Columns for the words beside a label; where there are fewer, they go on beneath it.
+_ROOM_FOR_WORDS = 24
+_BENEATH = "  "  #: what it has for an indent there
 
 
 def room(out: TextIO) -> int | None:
@@ -27,12 +31,15 @@ class Fitting(TableFormatter):
 
     cliff would break the cells instead, UUIDs and commands too.
 
-    *brief*: columns of which the beginning is enough in every command. *spare*: columns that may be left out, the
-    first one first.
+    *typed*: columns whose cells are commands. *brief*: columns of which the beginning is enough in every command.
+    *spare*: columns that may be left out, the first one first.
     """
 
-    def __init__(self, width: int, brief: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
+    def __init__(
+        self, width: int, brief: Sequence[str] = (), spare: Sequence[str] = (), typed: Sequence[str] = ()
+    ) -> None:
         self._width = width
+        self._typed = typed
         self._brief = brief
         self._spare = spare
 
@@ -52,7 +59,7 @@ class Fitting(TableFormatter):
             if self._is_too_wide(names, rows) and name in names:
                 names, rows = _without(names, rows, names.index(name))
         if self._is_too_wide(names, rows):
-            stdout.write("\n".join(_blocks(*whole)) + "\n")
+            self._write_blocks(*whole, stdout)
         else:
             super().emit_list(names, rows, stdout, parsed_args)
 
@@ -64,10 +71,15 @@ class Fitting(TableFormatter):
         parsed_args: argparse.Namespace,
     ) -> None:
         """Print the fields."""
-        if self._width < _ROOM_FOR_A_COMMAND:
-            stdout.write("\n".join(_blocks(column_names, [data])) + "\n")
+        commands = [cell for name, cell in zip(column_names, data, strict=True) if name in self._typed]
+        least = max([_ROOM_FOR_A_COMMAND, *(_framed(column_names, cell) for cell in commands)])
+        if self._width < least:
+            self._write_blocks(column_names, [data], stdout)
         else:
             super().emit_one(column_names, data, stdout, parsed_args)
+
+    def _write_blocks(self, names: Sequence[str], rows: Sequence[Sequence[Any]], stdout: TextIO) -> None:
+        stdout.write("\n".join(_blocks(names, rows, self._width, self._typed)) + "\n")
 
     def _is_too_wide(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
         columns = zip(names, *rows, strict=True)
@@ -76,6 +88,11 @@ class Fitting(TableFormatter):
 
 def _width(cell: Any) -> int:
     return max(map(cell_len, _text(cell).split("\n")))
+
+
+def _framed(names: Sequence[str], cell: Any) -> int:
+    """Return how wide a thing's table is in which one cell is not broken."""
+    return max(map(cell_len, names)) + _width(cell) + len("|  |  |")
 
 
 def _text(cell: Any) -> str:
@@ -99,12 +116,44 @@ def _shortened(names: Sequence[str], rows: list[list[Any]], brief: Sequence[str]
     return rows
 
 
-def _blocks(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterable[str]:
-    """Give a line for each cell that is not empty, an empty line between rows."""
+def _blocks(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], width: int, typed: Sequence[str]
+) -> Iterable[str]:
+    """Give the cells that are not empty, each beside its name, an empty line between rows."""
     label = max(map(cell_len, names)) + 2
     for number, row in enumerate(rows):
         if number:
             yield ""
         for name, cell in zip(names, row, strict=True):
             if text := _text(cell):
-                yield f"{name:<{label}}" + text.replace("\n", "\n" + " " * label)
+                beside, lines = f"{name:<{label}}", text.split("\n")
+                if name in typed:
+                    yield beside + text
+                elif _goes_beside(lines, width - label):
+                    yield from _words(lines, width, beside)
+                else:
+                    yield name
+                    yield from _words(lines, width, _BENEATH)
+
+
+def _goes_beside(lines: Sequence[str], room: int) -> bool:
+    """Tell whether a cell has its place beside its name: it fits, or it is a sentence that has room there."""
+    if max(map(cell_len, lines)) <= room:
+        return True
+    return len(lines) == 1 and max(map(cell_len, lines[0].split())) <= room and room >= _ROOM_FOR_WORDS
+
+
+def _words(lines: Sequence[str], width: int, beside: str) -> Iterable[str]:
+    """Give the lines, broken between words; the first one stands behind *beside*, the others as far to the right."""
+    room = " " * len(beside)
+    for number, line in enumerate(lines):
+        first = room if number else beside
+        indent = room + " " * (len(line) - len(line.lstrip()))
+        yield from textwrap.wrap(
+            line,
+            max(width, len(indent) + 1),
+            initial_indent=first,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [first.rstrip()]

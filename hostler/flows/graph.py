@@ -81,6 +81,7 @@ class Drawing:
     dest: str = "destination"
     marks: Sequence[Mark] = field(default_factory=list)
     at: datetime.datetime | None = None
+    width: int | None = None  #: columns of the terminal, for text alone; None: lines are as long as they are
 
     @property
     def live(self) -> bool:
@@ -117,13 +118,14 @@ def draw(
     dest: str = "destination",
     marks: Sequence[Mark] = (),
     at: datetime.datetime | None = None,
+    width: int | None = None,
 ) -> str:
     """Return the drawing of *steps* in one of :data:`FORMATS`.
 
     *source*, *dest*: the names of the hosts. *marks*: one for each step, or none at all. *at*: the time up
-    to which steps under way are counted.
+    to which steps under way are counted. *width*: the columns that a text has.
     """
-    return _WRITERS[fmt](Drawing(steps, title, source, dest, marks, at))
+    return _WRITERS[fmt](Drawing(steps, title, source, dest, marks, at, width))
 
 
 def visible(text: str) -> str:
@@ -243,5 +245,17 @@ def _svg(drawing: Drawing) -> str:
     return render(drawing)
 
 
-_WRITERS: dict[str, Callable[[Drawing], str]] = {"svg": _svg, "dot": _dot, "mermaid": _mermaid, "json": _json}
+def _text(drawing: Drawing) -> str:
+    from hostler.flows.graph_text import render
+
+    return render(drawing)
+
+
+_WRITERS: dict[str, Callable[[Drawing], str]] = {
+    "svg": _svg,
+    "dot": _dot,
+    "mermaid": _mermaid,
+    "json": _json,
+    "text": _text,
+}
 FORMATS = tuple(_WRITERS)

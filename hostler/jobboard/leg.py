@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.types.notifier import Notifier
 
-from hostler.errors import FlowUnreadable, Park, Passing
+from hostler.errors import FlowUnreadable, Park, Passing, and_then, kept_hint
 from hostler.jobboard import debts, rescheduling, turning
 from hostler.jobboard.baton import Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
@@ -32,7 +32,7 @@ from hostler.records.fence import FencedRecords
 from hostler.records.models import Migration, now
 from hostler.records.states import STATUS
 from hostler.scheduling.scheduler import Scheduler
-from hostler.tasks.base import Drivers, MigrationFacts, Timeouts
+from hostler.tasks.base import Drivers, MigrationFacts, Timeouts, retry_once_mended
 from hostler.tracing.tracer import Tracer, Turn, TurnFacts, Untraced
 
 LOG = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class MigrationLeg:
                 raise
             LOG.exception("migration %s: the leg failed once more", row.uuid)
             reason = f"{self.host} failed {self.claim.posting.attempts} times at it: {_said(error)}"
-            return self._park(None, reason, [])
+            return self._park(None, reason, [retry_once_mended(self, error)])
 
     def _begin(self) -> Migration | None:
         """Raise the fence; return the migration, or None if the job is not of its present flow."""
@@ -266,7 +266,9 @@ class MigrationLeg:
 
     def _end(self, row: Migration, flow: StoredFlow, decision: Stuck | Finished) -> End:
         if isinstance(decision, Stuck):
-            return self._park(decision.step.name, _cause(flow, decision.step.name), [])
+            undo = flow.atoms[decision.step.name].revert_failure or {}
+            command = and_then(kept_hint(undo), f"hostler migration retry {row.uuid}")
+            return self._park(decision.step.name, _cause(flow, decision.step.name), [command])
         return self._finish(row, flow, decision)
 
     def _finish(self, row: Migration, flow: StoredFlow, decision: Finished) -> End:
@@ -321,6 +323,7 @@ class MigrationLeg:
         changes: dict[str, Any] = {
             "status": self._final_status(session, current, ending["status"]),
             "error": error,
+            "hint": kept_hint(failure) or None,
         }
         if expected := ending["expected_task_state"]:
             changes |= self._let_go_or_retry(session, current, expected, error, next_try)

@@ -19,7 +19,7 @@ from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier
 from hostler.drivers.notifications.news import News
 from hostler.drivers.ports import Ports
 from hostler.drivers.volumes import Volumes
-from hostler.errors import Interrupted, Park, Passing, Unreachable
+from hostler.errors import HostlerError, Interrupted, Park, Passing, Unreachable, and_then
 from hostler.objects import DEST, SOURCE, Flavor
 from hostler.records.fence import FencedRecords, Journal
 from hostler.records.models import Migration
@@ -211,4 +211,10 @@ def _wait_until_idle(leg: Leg) -> None:
 
 
 def _parked(step: HostTask, leg: Leg, error: Exception) -> Park:
-    return Park(f"{step.name} on {leg.host}: {error}", [f"hostler migration retry {leg.migration.uuid}"])
+    return Park(f"{step.name} on {leg.host}: {error}", [retry_once_mended(leg, error)])
+
+
+def retry_once_mended(leg: Leg, error: Exception) -> str:
+    """Return what to type about a step that could not be done: what its error says, and then to retry."""
+    retry = f"hostler migration retry {leg.migration.uuid}"
+    return and_then(error.hint, retry) if isinstance(error, HostlerError) else retry

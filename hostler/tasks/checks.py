@@ -37,7 +37,8 @@ class InspectInstance(HostTask):
         """Return the inventory; every obstacle at once is a :class:`~hostler.errors.MigrationPreCheckError`."""
         inventory, problems = look_at_source(leg)
         if problems:
-            raise MigrationPreCheckError(problems, host=leg.host)
+            hint = f"on {leg.host}: virsh dumpxml {leg.migration.instance}"
+            raise MigrationPreCheckError(problems, host=leg.host, hint=hint)
         with leg.records.transaction() as session:
             instances.save(session, leg.migration.instance, disk_bytes=disk_need(inventory))
         return inventory.to_dict()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hostler.errors import HostlerError, MigrationError, MigrationPreCheckError, Park
-from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
+from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, retry_once_mended
 from hostler.tasks.domain import refuse_active, refuse_old_guest, remove_state
 from hostler.tasks.shared_storage import moving_units, own_units
 
@@ -96,7 +96,7 @@ class RemoveSetAside(HostTask):
             _tell_free(leg, inventory)
         except (HostlerError, OSError) as error:
             reason = f"the set-aside files on {leg.host} could not all be removed: {error}"
-            raise Park(reason, [f"hostler migration retry {leg.migration.uuid}"]) from error
+            raise Park(reason, [retry_once_mended(leg, error)]) from error
         journal.done("removal")
 
     def revert(self, leg: Leg, **_: Any) -> None:

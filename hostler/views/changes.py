@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hostler.drivers.files import markers
+from hostler.errors import and_then
 from hostler.flows.graph import FAILED, PENDING, Mark
 from hostler.views.snapshot import EventView, FileView, Snapshot
 from hostler.views.steps import StepView
@@ -166,7 +167,7 @@ def ending(seen: Snapshot) -> tuple[str, str]:
         return f"{seen.dest} {word}: {error}; goes on with {seen.successor.dest}", ""
     show = command("migration", "show", seen.uuid)
     sentences = {
-        "refused": (f"refused, nothing was changed: {error}", seen.hint or ask_again(seen)),
+        "refused": (f"refused, nothing was changed: {error}", ask_again(seen)),
         "reverted": (f"{_undone(seen, server)}: {error}", seen.hint or show),
         "parked": (f"{server} needs an operator: {error}", seen.hint or show),
     }
@@ -188,7 +189,7 @@ def _undone(seen: Snapshot, server: str) -> str:
 
 
 def ask_again(seen: Snapshot) -> str:
-    """Return what to type once the cause of a refusal is mended."""
+    """Return what to type about a refusal: what its error says to, and then the same again."""
     if seen.flow in ("confirm_resize", "revert_resize"):
         verb = ("confirm",) if seen.flow == "confirm_resize" else ("revert", "--reason", "...")
         return _again(seen, verb)
@@ -198,7 +199,11 @@ def ask_again(seen: Snapshot) -> str:
 
 def _again(seen: Snapshot, verb: Sequence[str]) -> str:
     dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
-    return f"mend that, then: {command('server', *verb, *dry, seen.server, fallback=seen.server_uuid)}"
+    again = command("server", *verb, *dry, seen.server, fallback=seen.server_uuid)
+    if not seen.hint:
+        return f"mend that, then: {again}"
+    says_so = seen.hint.split()[:3] == again.split()[:3]  # it is the same, but for an option
+    return seen.hint if says_so else and_then(seen.hint, again)
 
 
 def _success(seen: Snapshot, server: str) -> tuple[str, str]:
@@ -208,7 +213,7 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
         return f"confirmed: {server} stays on {seen.dest}{size}; {_nothing_left(seen)}", ""
     if seen.flow == "revert_resize":
         power = f", {seen.power_state}" if seen.power_state else ""
-        gone = "nothing is left of the other size" if seen.same_host else _nothing_on(seen, seen.dest)
+        gone = "nothing is left of the other size" if seen.same_host else f"{seen.dest} has let go of it"
         return f"brought back: {server} is on {seen.source} again{power}; {gone} ({took})", ""
     if seen.migration_type == "dry-run":
         what = f"giving {server} flavor {printable(seen.flavor)} on" if size else f"moving {server} to"
@@ -224,12 +229,8 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
 def _nothing_left(seen: Snapshot) -> str:
     if seen.same_host:
         return "nothing is left of its files as they were"
-    return _nothing_on(seen, seen.source)
-
-
-def _nothing_on(seen: Snapshot, host: str) -> str:
     shared = " but what both hosts share" if seen.in_place else ""
-    return f"nothing of it is left on {host}{shared}"
+    return f"nothing of it is left on {seen.source}{shared}"
 
 
 def end(seen: Snapshot) -> Change:

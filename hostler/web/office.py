@@ -61,8 +61,15 @@ class Office:
         with self.client.database.reading() as session:
             seen = snapshot.find(session, name)
         steps = [view.step for view in seen.steps]
-        ends = {"source": seen.source, "dest": seen.dest}
-        return graph.draw(steps, "svg", title=seen.flow, marks=seen.marks(), at=seen.at, **ends)
+        return graph.draw(
+            steps,
+            "svg",
+            title=seen.flow,
+            source=seen.source,
+            dest=seen.dest,
+            marks=seen.marks(),
+            at=seen.at,
+        )
 
     def hosts(self) -> told.HostList:
         """Return all hosts; without ZooKeeper nobody knows whose worker is alive."""

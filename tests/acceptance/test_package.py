@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import hostler
-from lab.places import CHECKOUT
+from lab import Guest, Host, Lab
+from lab.host import OWN_FOLDERS
+from lab.places import BASE, CHECKOUT
+from lab.process import wait_until
 from lab.sockets import free_port
 
 #: Everything is written into a tmpfs of a mount namespace, and is gone with it.
@@ -199,3 +206,102 @@ def test_a_worker_that_ran_runs_again_after_an_upgrade_and_after_a_removal_that_
     assert "systemctl start hostler-web" not in first + removal  # it was not stopped
     stop = removal.index("systemctl stop hostler-worker.service")
     assert stop < removal.index("systemctl start hostler-worker.service") < removal.index("it stays")
+
+
+# -- a new user's walk: hosts that have the package and nothing else of hostler -----------------------------
+
+ROOT = "/mnt/root"
+#: A root of its own within a host: what the machine has, what is the host's own, and room for what is installed.
+COVER = f"""
+mount -t tmpfs none /mnt
+mkdir /mnt/upper /mnt/work {ROOT}
+mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work none {ROOT}
+for place in "$@"; do mount --rbind "$place" "{ROOT}$place"; done
+rm -rf /etc/hostler
+"""
+PLACES = ("/proc", "/sys", "/dev", "/run", str(BASE), *OWN_FOLDERS.values())
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STARTING_S = 200
+UNIT = "/lib/systemd/system/hostler-worker.service"
+
+
+class Installed:
+    """A host on which the package was installed, and what is typed there."""
+
+    def __init__(self, host: Host, deb: Path) -> None:
+        self.host = host
+        host.stop_worker()
+        host.run(["sh", "-ec", COVER, "cover", *PLACES])
+        self.type("dpkg", "-i", str(deb))
+
+    def words(self, *words: str) -> list[str]:
+        return ["chroot", ROOT, "env", "-C", "/root", f"PATH={PATH}", *words]
+
+    def type(self, *words: str, code: int = 0) -> str:
+        done = self.host.run(self.words(*words), check=False)
+        assert done.returncode == code, f"{words}: {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def set(self, text: str) -> None:
+        self.host.path("/etc/hostler/hostler.conf").write_text(text)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Run its worker as its unit says, since no systemd runs here."""
+        unit = dict(line.split("=", 1) for line in self.type("cat", UNIT).splitlines() if "=" in line)
+        as_unit = f"umask {unit['UMask']}; exec {unit['ExecStart']}"
+        worker = self.host.popen(self.words("sh", "-c", as_unit))
+        try:
+            yield
+        finally:
+            os.kill(self.host.pid_of(worker), signal.SIGTERM)
+            said, _ = worker.communicate(timeout=60)
+            print(f"the worker of {self.host.name}:\n{said}")
+
+    def remove(self) -> None:
+        self.host.run(["umount", "--lazy", "--recursive", "/mnt"])
+        self.host.configure()
+
+
+@pytest.fixture
+def installed(lab: Lab, deb: Path) -> Iterator[list[Installed]]:
+    """Both hosts with the package, and with the settings that the manual tells to write."""
+    shown = re.search(r"\n((?:    \[.*\n(?:    .+\n)+\n)+)", (CHECKOUT / "docs/install.rst").read_text())
+    assert shown is not None
+    made: list[Installed] = []
+    try:
+        for host in lab.hosts:
+            made.append(one := Installed(host, deb))
+            text = textwrap.dedent(shown[1]).replace("192.0.2.11", host.address)
+            text = re.sub("(?m)^connection = .*", f"connection = {lab.database}", text)
+            text = re.sub("(?m)^hosts = .*", f"hosts = {lab.zookeeper.hosts}", text)
+            one.set(f"{text}[images]\nkeep_copies = 0\n")  # nothing stays for the tests that follow
+        yield made
+    finally:
+        for one in made:
+            one.remove()
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(900)  # a program that was never compiled, on two hosts, beside all the other tests
+def test_a_server_is_moved_and_brought_back_between_hosts_that_have_the_package(
+    lab: Lab, installed: list[Installed]
+) -> None:
+    (kvm1, kvm2), (here, there) = lab.hosts, installed
+    here.type("hostler", "db", "upgrade")
+    with here.working(), there.working():
+        listed = ("hostler", "host", "list", "-f", "value", "-c", "Name", "-c", "Worker")
+        both = "kvm1 up\nkvm2 up\n"  # compiled as they are imported for the first time
+        wait_until(lambda: here.type(*listed) == both, "both workers", STARTING_S, pause_s=1)
+        guest = Guest("web1", layout="flat").create(kvm1).start(kvm1)
+        known = ("hostler", "server", "list", "-f", "value", "-c", "Name", "-c", "Power")
+        wait_until(lambda: "web1 running" in here.type(*known), "web1", STARTING_S, pause_s=1)
+
+        move = ("hostler", "server", "migrate", "web1", "--to", "kvm2")
+        assert "nothing stands in the way of moving web1 to kvm2" in here.type(*move, "--dry-run")
+        assert "done: web1 is on kvm2, running" in here.type(*move, "--wait")
+        guest.wait_for_boot(kvm2)
+        back = ("hostler", "server", "revert", "web1", "--reason", "too slow", "--drop-writes", "--wait")
+        assert "web1 is on kvm1 again, running" in there.type(*back)
+        guest.wait_for_boot(kvm1, 2)
+        here.type("hostler", "doctor")

@@ -173,7 +173,7 @@ def test_a_destination_without_room_is_refused(kvm1: Host, kvm2: Host) -> None:
     assert_refused(
         said,
         "not enough space in /var/lib/libvirt/instances",
-        "next: mend that, then: hostler server migrate",
+        "next: hostler host show kvm2; then: hostler server migrate",
     )
 
 
@@ -185,7 +185,7 @@ def test_a_machine_that_the_destination_does_not_know_is_refused(kvm1: Host, kvm
     with nothing_changes(kvm1, kvm2):
         said = move(kvm1, guest.name, "kvm2")
 
-    assert_refused(said, "pc-i440fx-9", "next: mend that, then: hostler server migrate")
+    assert_refused(said, "pc-i440fx-9", "next: hostler host show kvm2; then: hostler server migrate")
 
 
 def test_a_dry_run_shows_the_plan_and_changes_nothing(kvm1: Host, kvm2: Host) -> None:

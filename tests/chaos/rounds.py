@@ -200,15 +200,14 @@ class Round:
         parked = self.world.telegraph.read("SELECT uuid FROM migrations WHERE phase = 'parked'")
         for (migration,) in parked:
             row = self._row(migration)
-            said = self._type(row["hint"] or "")
+            advice = _resolving(row)
+            said = self._type(advice)
             if said.code != 0:
-                raise Wrong(f"parked: {row['error']}; its advice {row['hint']!r} fails: {said.ending[1]}")
-            self.story.append(
-                f"parked ({row['error']}), resolved by {row['hint'].split(migration)[0].strip()}"
-            )
-            self.world.figures.verbs[" ".join(row["hint"].split()[:3])] += 1
+                raise Wrong(f"parked: {row['error']}; its advice {advice!r} fails: {said.ending[1]}")
+            self.story.append(f"parked ({row['error']}), resolved by {advice.split(migration)[0].strip()}")
+            self.world.figures.verbs[" ".join(advice.split()[:3])] += 1
             if (after := self._await(migration))["phase"] == "parked":
-                raise Wrong(f"parked again after {row['hint']!r}: {after['error']}")
+                raise Wrong(f"parked again after {advice!r}: {after['error']}")
         if parked:
             self._wait_quiet()
 
@@ -223,7 +222,7 @@ class Round:
                     self.story.append("confirmed afterwards")
                     break
                 self.story.append(f"confirm: {row['error']}")
-                self._type(row["hint"] or "") if row["phase"] == "parked" else self._start(row)
+                self._type(_resolving(row)) if row["phase"] == "parked" else self._start(row)
             else:
                 raise Wrong(f"{migration} cannot be confirmed: {said}; its last error: {row['error']}")
 
@@ -262,3 +261,8 @@ class Round:
 
 def _other(name: str) -> str:
     return "kvm2" if name == "kvm1" else "kvm1"
+
+
+def _resolving(row: dict[str, Any]) -> str:
+    """Return the command that resolves it: what mends the cause comes before, and the chaos has ended that."""
+    return str(row["hint"] or "").rsplit("; then: ")[-1]

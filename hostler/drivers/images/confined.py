@@ -17,11 +17,14 @@ from pathlib import Path
 ROOM = "/mnt"
 
 #: Everything is done in one process, exec after exec: whoever started it knows its number. The room is furnished
-#: in the first argument's directory and moved: what it would hide may be among what is put into it.
+#: in the first argument's directory and moved: what it would hide may be among what is put into it. The way to its
+#: files is open to the process, whatever the worker's umask.
 _ENTER = """\
 set -e
 yard=$1 room=$2 uid=$3
 shift 3
+mask=$(umask)
+umask 022
 mount -t tmpfs -o mode=0755,nosuid,noexec tmpfs "$yard"
 while [ "$1" != -- ]; do
     to=$yard$2
@@ -34,6 +37,7 @@ while [ "$1" != -- ]; do
     shift 3
 done
 shift
+umask "$mask"
 mount -o remount,ro "$yard"
 mount --move "$yard" "$room"
 for open in /tmp /var/tmp /dev/shm; do

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from kazoo.exceptions import ConnectionLoss
 
-from hostler.errors import InstanceInvalidState, MigrationError, Refused
+from hostler.errors import DestinationDiskExists, InstanceInvalidState, MigrationError, Refused
 from hostler.flows import shape_of
 from hostler.jobboard.board import Board
 from hostler.jobboard.leg import End
@@ -114,6 +114,34 @@ def test_a_failed_undo_is_parked_and_a_retry_finishes_it(world: World, name: str
     world.run()
     assert world.migration(number).outcome == "reverted"
     assert world.look() == before
+
+
+def test_what_a_step_was_refused_for_says_what_to_type(world: World) -> None:
+    world.add_server()
+    refusal = DestinationDiskExists(host="kvm2", path="/x")
+    with failing(step("cold_migration", "OpenReceiver"), refusal, when="before"):
+        migration = world.migrate("web1")
+    assert (migration.outcome, migration.error, migration.hint) == ("refused", str(refusal), refusal.hint)
+    assert world.migrate("web1").hint is None
+
+
+def test_an_undo_that_failed_says_what_to_type_before_the_retry(world: World) -> None:
+    world.add_server()
+    cause = DestinationDiskExists(host="kvm2", path="/x")
+    with (
+        failing(step("cold_migration", "HandOver"), MigrationError("the CAS lost"), when="before"),
+        failing(step("cold_migration", "OpenReceiver"), cause, when="before", method="revert"),
+    ):
+        parked = world.migrate("web1")
+    assert parked.hint == f"{cause.hint}; then: hostler migration retry {parked.uuid}"
+
+
+def test_a_step_without_a_way_back_says_what_to_type_before_the_retry(world: World) -> None:
+    world.add_server()
+    cause = DestinationDiskExists(host="kvm2", path="/x")
+    world.hosts["kvm2"].hypervisor.fail_next("resume", cause, times=3)
+    parked = world.migrate("web1")
+    assert parked.hint == f"{cause.hint}; then: hostler migration retry {parked.uuid}"
 
 
 def test_of_two_retries_one_acts(world: World) -> None:

@@ -18,7 +18,7 @@ from lab.process import LabError, wait_until
 from tests.support.world import World
 
 HOSTLER = "import sys; from hostler.cli.app import main; sys.exit(main())"
-PATIENCE_S = 60
+PATIENCE_S = 200
 _ENDED = "[ended: "
 
 

@@ -6,6 +6,7 @@ With ``HOSTLER_SHOTS=DIRECTORY`` pictures of the wide ones are kept there, for t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -100,24 +101,24 @@ def test_a_copy_is_watched(at_work: World, terminal: Terminal) -> None:
 
 def test_what_has_ended_is_told_in_a_wide_terminal(at_work: World, terminal: Terminal) -> None:
     at_work.add_server("web1")
-    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--dry-run", lines=48)
+    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--dry-run", lines=70)
     assert code == 0
     assert "nothing stands in the way of moving web1 to kvm2" in screen
     keep(terminal, "dry-run")
-    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--wait", lines=28)
+    code, screen = terminal.run("server", "migrate", "web1", "--to", "kvm2", "--wait", lines=44)
     assert code == 0
     keep(terminal, "done")
     walked_back(at_work, "web2")
-    code, screen = terminal.run("migration", "watch", "web2", lines=32)
+    code, screen = terminal.run("migration", "watch", "web2", lines=44)
     assert code == 4
     assert "the record of the server has changed" in screen
     keep(terminal, "walked-back")
     number = parked(at_work, "web3")
-    code, screen = terminal.run("migration", "watch", "web3", lines=40)
+    code, screen = terminal.run("migration", "watch", "web3", lines=44)
     assert code == 5
     assert f"hostler migration retry {number}" in screen
     keep(terminal, "parked")
-    code, screen = terminal.run("migration", "show", "web3", lines=110)
+    code, screen = terminal.run("migration", "show", "web3", lines=150)
     assert code == 0
     keep(terminal, "show")
     code, screen = terminal.run("migration", "list")
@@ -153,8 +154,14 @@ def test_a_narrow_terminal_without_colour_and_utf_8_gets_all_that_matters(
     assert all(len(line) <= 40 for line in screen.splitlines())
     assert number[:8] in typed("migration", "list")[1]
     assert f"hostler migration retry {number}" in joined(typed("migration", "show", "web2")[1])
+    for words in (("migration", "graph", "web2"), ("flow", "graph", "resize")):
+        code, screen = typed(*words)
+        assert code == 0
+        assert all(len(line) <= 40 for line in screen.splitlines()[1:])
+        assert re.search(r"\n\| \* \d\d HandOver", screen)
     code, screen = typed("doctor")
     assert code == 5
+    assert "web2's migration\n" in screen
     assert f"hostler migration retry {number}" in joined(screen)
 
 

@@ -29,7 +29,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     database = Database(url)
     Base.metadata.create_all(database.engine)
     workers: dict[str, dict[str, object]] = {
-        name: {"version": "0.1.0", "since": "12:00"} for name in ("kvm1", "kvm2")
+        name: {"version": "0.1.0", "since": 1772366400.25} for name in ("kvm1", "kvm2")
     }
     made = World(database, StandInClient(database, workers), config)
     for name in workers:

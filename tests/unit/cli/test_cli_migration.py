@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -141,6 +142,7 @@ def test_a_host_is_listed_with_its_worker_and_what_is_left(world: World, hostler
 def test_a_host_is_shown_with_its_migrations(two: World, hostler: Hostler) -> None:
     shown = json.loads(hostler("host", "show", "kvm2", "-f", "json").out)
     assert (shown["migrations"], shown["worker"], shown["vcpus"]) == (MIGRATION, "up", 16)
+    assert shown["worker_since"] == "2026-03-01T12:00:00+00:00"
     ran = hostler("host", "show", "kvm9")
     assert ran.code == 3
     assert "no host is called 'kvm9'" in ran.err
@@ -349,3 +351,39 @@ def test_a_drawing_is_opened_or_said_to_be_where_it_is(
     assert (ran.code, asked) == (code, [drawn.as_uri()])
     assert str(drawn) in ran.out + ran.err
     ElementTree.parse(drawn)
+
+
+def test_a_table_has_no_empty_fields_unless_they_are_asked_for(two: World, hostler: Hostler) -> None:
+    table = hostler("migration", "show", MIGRATION).out
+    assert "| server " in table
+    assert "cancel_reason" not in table
+    assert "cancel_reason" in hostler("migration", "show", MIGRATION, "-c", "cancel_reason").out
+    assert json.loads(hostler("migration", "show", MIGRATION, "-f", "json").out)["cancel_reason"] is None
+
+
+class ATerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("sample_flow")
+def test_a_terminal_gets_a_drawing_as_text(
+    two: World, hostler: Hostler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = ATerminal()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", screen)
+        hostler("migration", "graph", MIGRATION)
+        hostler("flow", "graph", "cold_migration", "--format", "svg")
+    text, svg, _ = screen.getvalue().partition("<svg")
+    assert svg
+    assert "\nkvm1\n| kvm2\n* |  1 InspectInstance: " in text
+    assert max(map(len, text.splitlines())) <= 40
+
+
+def test_a_table_without_rows_says_so(world: World, hostler: Hostler) -> None:
+    ran = hostler("migration", "list")
+    assert (ran.code, ran.out, ran.err) == (0, "\n", "hostler: there is none\n")
+    ran = hostler("migration", "list", "-f", "json")
+    assert (json.loads(ran.out), ran.err) == ([], "")

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from hostler.cli.base import Lines
+from hostler.cli.cells import Files, Lines, Steps
 from hostler.cli.table import Fitting, room
 
 NAMES = ("UUID", "Server", "Try")
@@ -20,7 +20,7 @@ ASKED = argparse.Namespace(print_empty=False, max_width=0, fit_width=False)
 
 def printed(width: int, *left_out: tuple[str, ...]) -> str:
     out = io.StringIO()
-    Fitting(width, *left_out).emit_list(NAMES, ROWS, out, ASKED)
+    Fitting(width, *left_out, typed=("Try",)).emit_list(NAMES, ROWS, out, ASKED)
     return out.getvalue()
 
 
@@ -42,13 +42,13 @@ def test_columns_are_left_out_in_order() -> None:
 
 def test_else_each_row_is_a_block_whose_cells_can_be_pasted() -> None:
     assert printed(40) == (
-        f"UUID    {ROWS[0][0]}\nServer  web1\nTry     {ROWS[0][2]}\n\nUUID    {ROWS[1][0]}\nServer  web2\n"
+        f"UUID\n  {ROWS[0][0]}\nServer  web1\nTry     {ROWS[0][2]}\n\nUUID\n  {ROWS[1][0]}\nServer  web2\n"
     )
 
 
 @pytest.mark.parametrize("width", [0, 1, 10])
 def test_a_terminal_of_hardly_any_width_gets_blocks(width: int) -> None:
-    assert printed(width, ("UUID",), NAMES[1:]).startswith("UUID    abcd0000-2222")
+    assert printed(width, ("UUID",), NAMES[1:]).startswith("UUID\n  abcd0000-2222")
 
 
 @pytest.mark.parametrize("width", [4, 80])
@@ -61,8 +61,43 @@ def test_a_list_of_nothing_is_an_empty_line_as_elsewhere(width: int) -> None:
 def test_a_narrow_terminal_shows_one_thing_without_a_frame() -> None:
     out = io.StringIO()
     steps = Lines([{"number": 1, "name": "PowerOff"}, {"number": 2, "name": "HandOver"}])
-    Fitting(40).emit_one(("hint", "error", "steps"), (ROWS[0][2], "", steps), out, ASKED)
+    Fitting(40, typed=("hint",)).emit_one(("hint", "error", "steps"), (ROWS[0][2], "", steps), out, ASKED)
     assert out.getvalue() == f"hint   {ROWS[0][2]}\nsteps  1  PowerOff\n       2  HandOver\n"
+
+
+SENTENCE = "the part directory /var/lib/libvirt/instances/a-b.part is left over"
+
+
+def test_a_sentence_is_broken_between_words() -> None:
+    out = io.StringIO()
+    Fitting(40).emit_list(("Host", "Finding"), [("kvm2", SENTENCE)], out, ASKED)
+    assert out.getvalue() == (
+        "Host     kvm2\nFinding\n  the part directory\n  /var/lib/libvirt/instances/a-b.part is\n  left over\n"
+    )
+
+
+def test_a_command_that_its_frame_would_break_has_none() -> None:
+    long = "on kvm2: ls -ld /var/lib/libvirt/images/web1.qcow2; then: hostler server migrate --to kvm2 web1"
+    for width, framed in ((100, False), (120, True)):
+        out = io.StringIO()
+        Fitting(width, typed=("hint",)).emit_one(("uuid", "hint"), ("abcd", long), out, ASKED)
+        assert out.getvalue().startswith("+-") is framed
+        assert long in out.getvalue()
+
+
+def test_steps_and_files_have_units_and_errors_beneath() -> None:
+    step = {
+        "number": 1,
+        "host": "kvm1",
+        "name": "PowerOff",
+        "state": "failed",
+        "seconds": 61.04,
+        "error": "no",
+    }
+    steps = Steps([step, step | {"number": 12, "seconds": None, "error": None}])
+    assert steps.human_readable() == " 1  kvm1  PowerOff  failed  1:01\n    no\n12  kvm1  PowerOff  failed"
+    file = {"path": "/i/web1.qcow2", "done_bytes": 1 << 29, "total_bytes": 4 << 30}
+    assert Files([file]).human_readable() == "/i/web1.qcow2  0.5 of 4.0 GiB"
 
 
 def test_no_terminal_has_no_width() -> None:

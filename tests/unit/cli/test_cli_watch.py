@@ -156,7 +156,7 @@ def test_a_way_back_is_followed_from_where_the_server_was(world: World, hostler:
     assert ran.code == 0
     assert world.client.asked == [("revert_resize", "web1", "slow", "True")]
     assert "web1: kvm2 -> kvm1 (revert_resize" in ran.out
-    assert "brought back: web1 is on kvm1 again, running; nothing of it is left on kvm2" in ran.out
+    assert "brought back: web1 is on kvm1 again, running; kvm2 has let go of it" in ran.out
 
 
 @pytest.mark.parametrize(("flow", "undone"), [("revert", "not brought back"), ("confirm", "not confirmed")])

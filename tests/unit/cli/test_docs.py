@@ -7,6 +7,7 @@ import fnmatch
 import importlib.metadata
 import re
 import runpy
+import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,27 @@ def test_every_command_is_in_the_reference() -> None:
     patterns = re.findall(r"^   :command: (.+)$", page, re.MULTILINE)
     missing = [name for name in COMMANDS if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     assert missing == []
+
+
+#: In a block, behind whatever is typed before it on the line, or as the term of a list of commands.
+LINE = r"^(?: {4}(?:\$ |sudo |.*[;|(] (?:do )?)?hostler (.+)|``hostler ([^`]+)``)$"
+
+
+def lines_to_type() -> Iterator[tuple[str, str]]:
+    """Give each command line of hostler that a page tells to type, without what the shell does with its output."""
+    for page in PAGES:
+        for found in re.finditer(LINE, page.read_text(), re.MULTILINE):
+            yield page.name, re.split(r" +# | [|<>] | </|;|\)", found[1] or found[2])[0].strip()
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(lines_to_type())))
+def test_what_stands_in_a_block_can_be_typed_as_it_is(page: str, line: str) -> None:
+    app = HostlerApp()
+    _, words = app.parser.parse_known_args(shlex.split(line))
+    name = next((name for name in COMMANDS if f"{' '.join(words)} ".startswith(f"{name} ")), None)
+    assert name is not None, f"{page}: hostler {line}"
+    parser = COMMANDS[name].load()(app, None).get_parser(f"hostler {name}")
+    parser.parse_args(words[len(name.split()) :])
 
 
 def typed() -> Iterator[tuple[str, str]]:

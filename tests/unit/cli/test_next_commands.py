@@ -5,19 +5,32 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import json
 import re
 import shlex
 import shutil
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from taskflow import states
+from taskflow.persistence.models import TaskDetail
+from taskflow.types.failure import Failure
 
 from hostler.cli.app import HostlerApp
 from hostler.cli.base import UsageError
-from hostler.errors import HostlerError, InstanceIsLocked, Refused
+from hostler.errors import (
+    HostlerError,
+    InstanceIsLocked,
+    MigrationPreCheckError,
+    NoValidHost,
+    Refused,
+    kept_hint,
+)
+from hostler.jobboard.details import _columns
+from tests.unit.cli.cli_world import Hostler, World
 
 TOP = Path(__file__).resolve().parents[3]
 COMMANDS = {
@@ -188,8 +201,66 @@ def test_every_refusal_has_a_next_command(kind: type[HostlerError]) -> None:
 
 @pytest.mark.parametrize(("place", "kind", "named"), sorted(raised(), key=lambda one: one[0]))
 def test_whoever_refuses_fills_the_hint_in(place: str, kind: type[HostlerError], named: set[str]) -> None:
-    fields = {field for _, field, _, _ in string.Formatter().parse(kind.hint_template) if field}
+    fields = fields_of(kind.hint_template)
     assert "hint" in named or (kind is not Refused and fields <= named), f"{place}: {fields - named}"
+
+
+def fields_of(template: str) -> set[str]:
+    """Return the fields of a template."""
+    return {field for _, field, _, _ in string.Formatter().parse(template) if field}
+
+
+def made(kind: type[HostlerError]) -> HostlerError:
+    """Return a refusal as a step raises it."""
+    if kind is NoValidHost:
+        return NoValidHost(server="web1", reasons={"kvm2": "it is full"})
+    if kind is MigrationPreCheckError:
+        return MigrationPreCheckError(["it has no bridge br0"], host="kvm2")
+    return kind(**dict.fromkeys(fields_of(kind.template) | fields_of(kind.hint_template), "web 1"))
+
+
+def on_record(error: Exception) -> dict[str, Any]:
+    """Return what is kept of a step that failed so: all that another host, or a later version, knows of it."""
+    step = TaskDetail("PowerOff", "f1000000-2222-4333-8444-555555555555")
+    step.put(states.FAILURE, Failure.from_exception(error))
+    return dict(json.loads(json.dumps(_columns(step)["failure"])))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REFUSALS if kind is not Refused])
+def test_a_refusal_within_a_step_keeps_its_next_command(kind: type[HostlerError]) -> None:
+    error = made(kind)
+    assert error.hint
+    kept = on_record(error)
+    assert kept_hint(kept) == error.hint
+    assert Failure.from_dict(kept).exception_str == str(error), "TaskFlow of every version reads it"
+
+
+def test_an_error_of_others_or_of_before_has_no_next_command() -> None:
+    assert kept_hint(on_record(OSError(28, "No space left on device"))) == ""
+    before = on_record(InstanceIsLocked(server="web1", who="alice", reason=""))
+    assert kept_hint(before | {"exc_args": before["exc_args"][:1]}) == ""
+    assert kept_hint({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("hint", "following"),
+    [
+        (
+            "on kvm2: ls -ld /x; move it away if nobody needs it",
+            "on kvm2: ls -ld /x; move it away if nobody needs it; then: hostler server migrate --to kvm2 web1",
+        ),
+        ("hostler server migrate --dry-run web1", "hostler server migrate --dry-run web1"),
+        (None, "mend that, then: hostler server migrate --to kvm2 web1"),
+    ],
+)
+def test_what_mends_a_refusal_comes_before_the_same_again(
+    world: World, hostler: Hostler, hint: str | None, following: str
+) -> None:
+    world.add_server()
+    world.add_migration()
+    world.finish("refused", error="kvm2 has a file /x already", hint=hint)
+    assert hostler("migration", "watch", "web1").out.endswith(f"  next: {following}\n")
+    assert hostler("migration", "show", "web1", "-f", "value", "-c", "hint").out == f"{following}\n"
 
 
 @pytest.mark.parametrize("name", ["web1", "a b", "it's", "-x", "--help", "$(reboot)"])

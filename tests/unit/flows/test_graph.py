@@ -179,3 +179,33 @@ def test_two_hundred_steps_are_drawn_with_what_each_needs_and_gives(fmt: str) ->
     ]
     drawing = draw(steps, fmt, marks=[Mark(FAILED, error="x" * (1 << 20))])
     assert all(f"in{number}" in drawing and f"out{number}" in drawing for number in (0, 199))
+
+
+@pytest.mark.parametrize("width", [1, 40, 80])
+def test_a_text_of_200_steps_fits_its_terminal(width: int) -> None:
+    steps = [
+        Step(f"Step{n}", (SOURCE, DEST)[n % 3 == 0], undo=HOSTILE * 3, requires=["one"]) for n in range(200)
+    ]
+    marks = [Mark(FAILED, T0, T0 + datetime.timedelta(seconds=n), error=HOSTILE) for n in range(200)]
+    drawn = draw(
+        steps, "text", title="cold_migration of web1", source="kvm1", dest="kvm2", marks=marks, width=width
+    )
+    lines = drawn.splitlines()
+    assert max(map(len, lines)) <= max(width, len("* | 200 ") + 40)
+    assert all(line.isprintable() for line in lines)
+    knots = [line for line in lines if "*" in line[:3]]
+    assert [line.index("*") for line in knots] == [2 if n % 3 == 0 else 0 for n in range(200)]
+    assert {line[4:8] for line in knots} == {f"{n:>3} " for n in range(1, 201)}
+
+
+def test_a_text_says_where_nothing_goes_back_and_what_failed() -> None:
+    drawn = draw(
+        STEPS, "text", source="kvm1", dest="kvm2", marks=[*FAILED_COPY[:3], Mark(FAILED, error="full")]
+    )
+    assert drawn.startswith("kvm1\n| kvm2\n* | 1 Inspect: done 1.0 s\n| |   undo: nothing; it only reads.\n")
+    assert (
+        "* | 4 Copy: failed\n| |   full\n| |   undo: stopping the bytes.\n| * 5 HandOver: pending\n" in drawn
+    )
+    assert (
+        "| | -- point of no return: once HandOver is done, nothing above is undone --\n| * 6 Start" in drawn
+    )

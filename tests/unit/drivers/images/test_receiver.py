@@ -299,6 +299,14 @@ def test_it_can_write_to_its_own_files_only(open_pair: Pair) -> None:
         assert (done.returncode == 0) == allowed, (words, done)
 
 
+def test_it_finds_its_files_whatever_the_umask_of_its_worker(nbd_pair: Pair) -> None:
+    before = os.umask(0o077)  # as the worker's unit has it
+    try:
+        nbd_pair.send(nbd_pair.open(nbd_pair.export("0", dense(nbd_pair.base / "src" / "disk", 1))))
+    finally:
+        os.umask(before)
+
+
 def test_what_arrives_is_the_receivers_own_and_nobody_elses(open_pair: Pair) -> None:
     uid = int(status_of(open_pair.nbdkit().pid)["Uid"].split()[0])
     part = open_pair.base / "dst" / "part-0"
