@@ -75,9 +75,15 @@ class Cinder(CloudService):
         told: dict[str, Any] = self.request("GET", f"/v3/volumes/{uuid}")["volume"]
         return told
 
-    def attach(self, volume: str, server: str, host: str) -> str:
+    def attach(self, volume: str, server: str, host: str, device: str = "/dev/vdb") -> str:
         """Attach a volume to a server on a host, as Nova does; return the attachment's uuid."""
-        connector = {"host": host, "ip": ADDRESS, "platform": "x86_64", "os_type": "linux"}
+        connector = {
+            "host": host,
+            "ip": ADDRESS,
+            "platform": "x86_64",
+            "os_type": "linux",
+            "mountpoint": device,
+        }
         wanted = {"volume_uuid": volume, "instance_uuid": server, "connector": connector}
         uuid = str(self.request("POST", "/v3/attachments", {"attachment": wanted})["attachment"]["id"])
         self.request("POST", f"/v3/attachments/{uuid}/action", {"os-complete": {}})

@@ -69,7 +69,7 @@ class CinderVolumes:
         if is_cinders(volume):
             with failing("Cinder"):
                 self._intend(records, instance, volume)
-                self._keep(records, instance, volume)
+                self._keep(records, instance, volume, self._mine(instance, volume))
 
     def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         """Drop the empty ones, if the server has another."""
@@ -163,10 +163,14 @@ class CinderVolumes:
     # -- the attachments ----------------------------------------------------------------------------------
 
     def _keep(
-        self, records: FencedRecords, instance: str, volume: Volume, besides: str = ""
+        self,
+        records: FencedRecords,
+        instance: str,
+        volume: Volume,
+        mine: list[Attachment],
+        besides: str = "",
     ) -> list[Attachment]:
-        """See that the server has an empty attachment that is not *besides*; return all that it has."""
-        mine = self._mine(instance, volume)
+        """See that there is an empty one among *mine* that is not *besides*; return all that the server has then."""
         if not any(one.empty and one.id != besides for one in mine):
             self._fence(records)
             home = _entry(records, volume, _ends(records)[0])
@@ -181,11 +185,11 @@ class CinderVolumes:
         mine = self._mine(instance, volume)
         own = _find(mine, journal.get(key))
         if own is None:
-            mine = self._keep(records, instance, volume)
+            mine = self._keep(records, instance, volume, mine)
             own = self._choose(records, journal, volume, mine)
         for other in [one for one in mine if one.id != own.id and not one.empty]:
             if not undoing or not _is_ours(journal, volume, other):
-                reason = f"attachment {other.id} ({other.host or 'no host'}, {other.status}) is in the way"
+                reason = f"attachment {other.id} ({other.status}) is in the way"
                 raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
             mine = self._drop(records, mine, other.id)
         own = self._open(records, instance, volume, own)
@@ -230,9 +234,10 @@ class CinderVolumes:
         entry = journal.get(key)
         if entry is None:
             return
-        if own := _find(self._mine(instance, volume), entry):
+        mine = self._mine(instance, volume)
+        if own := _find(mine, entry):
             # One that is empty still goes, too: a request of a dead worker may be about to connect it.
-            self._drop(records, self._keep(records, instance, volume, own.id), own.id)
+            self._drop(records, self._keep(records, instance, volume, mine, own.id), own.id)
         journal.undone(key)
 
     def _drop(self, records: FencedRecords, mine: list[Attachment], attachment: str) -> list[Attachment]:
@@ -247,9 +252,8 @@ class CinderVolumes:
         return others
 
     def _mine(self, instance: str, volume: Volume) -> list[Attachment]:
-        """Return how the server has the volume; a volume that is gone it has not."""
-        found = self._service.volume(volume.serial or "")
-        return found.of(instance) if found else []
+        """Return how the server has the volume; one that is gone it has not."""
+        return [one for one in self._service.attachments_of(instance) if one.volume == volume.serial]
 
     def _connector(self, instance: str, volume: Volume, device: str) -> dict[str, Any]:
         """Return what Cinder's drivers ask of a host, as os-brick would say it of one whose QEMU opens the volume."""

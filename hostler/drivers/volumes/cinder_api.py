@@ -37,7 +37,8 @@ class CinderApi:
 
     def attachments_of(self, server: str) -> list[Attachment]:
         """Return the attachments of a server."""
-        return [_attachment(one, {}) for one in self._list(f"instance_id={server}")]
+        found = self._list(f"instance_id={server}")  # an operator may have forbidden that filter
+        return [_attachment(one, {}) for one in found if one["instance"] == server]
 
     def reserve(self, uuid: str, server: str, mode: str | None) -> None:
         """Make an empty attachment."""
