@@ -84,8 +84,9 @@ class Cinder(CloudService):
             "os_type": "linux",
             "mountpoint": device,
         }
-        wanted = {"volume_uuid": volume, "instance_uuid": server, "connector": connector}
+        wanted = {"volume_uuid": volume, "instance_uuid": server}
         uuid = str(self.request("POST", "/v3/attachments", {"attachment": wanted})["attachment"]["id"])
+        self.request("PUT", f"/v3/attachments/{uuid}", {"attachment": {"connector": connector}})
         self.request("POST", f"/v3/attachments/{uuid}/action", {"os-complete": {}})
         return uuid
 

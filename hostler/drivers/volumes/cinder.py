@@ -274,16 +274,20 @@ class CinderVolumes:
         used = {disk.serial: disk.target for disk in disks if is_cinders(disk)}
         for one in self._service.attachments_of(domain.uuid):
             if one.empty:
-                text = f"attachment {one.id} keeps volume {one.volume} for it, and nothing uses that"
+                text = f"attachment {one.id} of volume {one.volume} is empty"
                 yield Astray(one.id, text, f"{CLIENT} delete {one.id}")
             elif one.volume not in used:
-                text = f"volume {one.volume} is attached to it, and no disk of its definition has that serial"
+                text = f"volume {one.volume} is attached, and no disk of the definition has that serial"
                 yield Astray(one.id, text, f"{CLIENT} show {one.id}")
         for serial, target in used.items():
             found = self._service.volume(serial or "")
             for one in found.of(domain.uuid) if found else ():
                 if one.host not in (here, None):
-                    yield Astray(one.id, f"its {target} is attached on {one.host}", f"{CLIENT} show {one.id}")
+                    yield Astray(
+                        one.id,
+                        f"volume {one.volume} ({target}) is attached on {one.host}",
+                        f"{CLIENT} show {one.id}",
+                    )
 
     def _name(self, host: str) -> str:
         return self._names.get(host, host)

@@ -88,8 +88,9 @@ class FakeVolumeService(Failures):
         if host in self.refused:
             raise ServerUnreachable(what="Cinder", where="memory", reason=f"500: host {host} is refused")
         stored.open_to.add(host)
+        mode = next(one.mode for one in others if one.id == attachment) or "rw"
         facts = {"host": host, "device": connector["mountpoint"], "connection": _connection(stored, host)}
-        self._change(stored, attachment, "attaching", status="attaching", **facts)
+        self._change(stored, attachment, "attaching", status="attaching", mode=mode, **facts)
         self._meet("connect done")
 
     def complete(self, attachment: str) -> None:

@@ -171,24 +171,28 @@ def add(world: World, protocol: str = "rbd", host: str = "kvm1") -> Volume:
     return world.volumes[0]
 
 
-@pytest.fixture
-def world(cinder: Stand, database: Database) -> World:
-    """Its volumes are attached on kvm1, as Nova or an operator has done it."""
+def make_world(cinder: Stand, database: Database, letters: str) -> World:
+    """Attach its volumes on kvm1, as Nova or an operator would."""
     with database.transaction() as session:
         for host in ("kvm1", "kvm2"):
             make_host(session, host)
         instance = make_instance(session, "kvm1")
-    volumes = [volume_of(cinder.add_volume(), letter) for letter in "bc"]
+    volumes = [volume_of(cinder.add_volume(), letter) for letter in letters]
     for volume in volumes:
         cinder.attach(volume.serial or "", instance, "kvm1", f"/dev/{volume.target}")
     return World(cinder, database, instance, make_leg(database, instance), volumes)
 
 
 @pytest.fixture
-def short(world: World) -> World:
-    """With one volume: for what is tried at each change."""
-    del world.volumes[1:]
-    return world
+def world(cinder: Stand, database: Database) -> World:
+    """With two volumes."""
+    return make_world(cinder, database, "bc")
+
+
+@pytest.fixture
+def short(cinder: Stand, database: Database) -> World:
+    """With one, for what is tried at each change."""
+    return make_world(cinder, database, "b")
 
 
 HOME = ("in-use", [("attached", "kvm1")], ["kvm1"])
@@ -581,7 +585,7 @@ def test_an_attachment_that_nothing_uses_is_named_with_what_drops_it(short: Worl
     short.stand.service.reserve(serial, short.instance, None)
     (empty,) = [one for one in short.mine if one.empty]
     (found,) = short.driver("kvm1").astray(short.domain, "kvm1")
-    assert found.text == f"attachment {empty.id} keeps volume {serial} for it, and nothing uses that"
+    assert found.text == f"attachment {empty.id} of volume {serial} is empty"
     assert found.command == f"{CLIENT} delete {empty.id}"
 
 
@@ -590,7 +594,7 @@ def test_a_volume_that_is_attached_elsewhere_or_is_no_disk_is_named(world: World
     found = world.driver("kvm2").astray(dataclasses.replace(world.domain, volumes=[first]), "kvm2")
     assert sorted(one.text for one in found) == sorted(
         [
-            "its vdb is attached on kvm1",
-            f"volume {second.serial} is attached to it, and no disk of its definition has that serial",
+            f"volume {first.serial} (vdb) is attached on kvm1",
+            f"volume {second.serial} is attached, and no disk of the definition has that serial",
         ]
     )
