@@ -172,6 +172,9 @@ class CinderVolumes:
     ) -> list[Attachment]:
         """See that there is an empty one among *mine* that is not *besides*; return all that the server has then."""
         if not any(one.empty and one.id != besides for one in mine):
+            for one in [one for one in mine if one.status == "attaching"]:
+                self._fence(records)
+                self._service.complete(one.id)  # Cinder makes no other one before that
             self._fence(records)
             home = _entry(records, volume, _ends(records)[0])
             self._service.reserve(volume.serial or "", instance, home.data.get("mode") if home else None)

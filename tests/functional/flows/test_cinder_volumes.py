@@ -10,6 +10,7 @@ import pytest
 from hostler.drivers.volumes.cinder import CinderVolumes
 from hostler.drivers.volumes.cinder_fake import FakeVolumeService
 from hostler.errors import MigrationError
+from tests.functional.flows.test_a_dead_host import die_in
 from tests.support.world import World, failing, step
 
 #: Before the guest is touched; the source lets go; somewhere between; the destination has it; it is in use there.
@@ -92,11 +93,10 @@ def test_a_server_runs_on_the_source_again_while_the_destination_that_has_its_vo
 ) -> None:
     server, service = give_volume(world)
     before = state(service)
-    task = step("cold_migration", "FinishMigration")
-    with failing(task, MigrationError("on purpose"), when="after", also=lambda: world.cut_power("kvm2")):
-        world.migrate("web1")
+    world.client.migrate("web1", "kvm2", requested_by="tester")
+    die_in(world, step("cold_migration", "FinishMigration"), "after")
+    world.run()
     assert world.hosts["kvm1"].hypervisor.power_state(server).active
     assert state(service) == before
     world.power_on("kvm2")
-    world.run()
     assert state(service) == before
