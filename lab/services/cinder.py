@@ -29,6 +29,8 @@ resource_query_filters_file = {home}/etc/cinder/resource_filters.json
 osapi_volume_listen = {address}
 osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
+quota_volumes = -1
+quota_gigabytes = -1
 [lab]
 volume_driver = cinder_backend.LabDriver
 volume_backend_name = lab
