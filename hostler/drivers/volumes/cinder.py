@@ -172,7 +172,8 @@ class CinderVolumes:
     ) -> list[Attachment]:
         """See that there is an empty one among *mine* that is not *besides*; return all that the server has then."""
         if not any(one.empty and one.id != besides for one in mine):
-            for one in [one for one in mine if one.status == "attaching"]:
+            journal = records.journal(JOURNAL)
+            for one in [one for one in mine if one.status == "attaching" and _is_ours(journal, volume, one)]:
                 self._fence(records)
                 self._service.complete(one.id)  # Cinder makes no other one before that
             self._fence(records)
