@@ -282,7 +282,11 @@ scheduler_opts: list[cfg.Opt] = [
 driver_opts: list[cfg.Opt] = [
     cfg.StrOpt("hypervisor", default="libvirt", help="Driver of the host's domains."),
     cfg.StrOpt("images", default="nbd", help="Driver that carries image files."),
-    cfg.StrOpt("volumes", default="network", help="Driver of the disks that QEMU reaches over the network."),
+    cfg.StrOpt(
+        "volumes",
+        default="network",
+        help="Driver of the disks that QEMU reaches over the network: network, cinder.",
+    ),
     cfg.StrOpt("ports", default="libvirt", help="Driver of the network interfaces: libvirt, neutron, ovn."),
     cfg.StrOpt("claims", default="records", help="Driver of the claims on a host's resources."),
     cfg.ListOpt(
@@ -330,7 +334,7 @@ openstack_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "cloud",
         default="openstack",
-        help="Which cloud of clouds.yaml has the services that drivers use (placement, neutron).",
+        help="Which cloud of clouds.yaml has the services that drivers use (placement, neutron, cinder).",
     ),
     cfg.StrOpt(
         "clouds_file",
@@ -358,6 +362,11 @@ openstack_opts: list[cfg.Opt] = [
         "network_hosts",
         default={},
         help="What hosts are called in Neutron (binding:host_id), where that is not their name here.",
+    ),
+    cfg.DictOpt(
+        "volume_hosts",
+        default={},
+        help="What hosts are called in Cinder's attachments (host_name), where that is not their name here.",
     ),
 ]
 

@@ -324,6 +324,13 @@ class PortNotMovable(Refused):
     hint_template = "openstack port list --mac-address {port}"
 
 
+class VolumeNotMovable(Refused):
+    """A volume of Cinder's cannot go along with its server. *volume*: its UUID; *target*: what the guest calls it."""
+
+    template = "volume {volume} ({target}) cannot be moved to {host}: {reason}"
+    hint_template = "openstack volume show {volume}"
+
+
 class CPUPinningInvalid(Refused):
     """The CPUs or NUMA nodes that the server's definition asks for are not to be had on that host."""
 

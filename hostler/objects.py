@@ -84,6 +84,7 @@ class Disk(Record):
     shareable: bool = False
     backing: list[str] = field(default_factory=list)  #: ``<backingStore>`` as far as the domain declares it
     block: bool = False  #: *path* is a block device
+    serial: str | None = None  #: as of :class:`Volume`
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class Volume(Record):
     name: str  #: export, image or IQN
     hosts: list[str] = field(default_factory=list)  #: ``address:port`` each
     secret_uuid: str | None = None  #: libvirt's secret it needs
+    serial: str | None = (
+        None  #: what the guest is told; of a volume of Cinder's it is the UUID, as Nova writes it
+    )
+    initiator: str | None = None  #: iSCSI's name of the guest, where the definition has one
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The services of an OpenStack cloud, as openstacksdk finds them by ``clouds.yaml``.
 
-Needs the extra ``hostler[openstack]``: only the drivers named ``placement`` and ``neutron`` import this.
+Needs the extra ``hostler[openstack]``: only the drivers named ``placement``, ``neutron`` and ``cinder`` import this.
 """
 
 from __future__ import annotations
@@ -43,18 +43,22 @@ class CloudService:
         body: Any = None,
         *,
         retries: int | None = None,
+        as_service: bool = False,
         is_answer: Callable[[requests.Response], bool] = lambda _: False,
     ) -> requests.Response:
         """Return the answer, whatever it says short of a failure.
 
-        *retries*: how often it is sent again, where that is not as the settings say. *is_answer*: tells of a 5xx that
-        it is one after all, where a service has no better word for no.
+        *retries*: how often it is sent again, where that is not as the settings say. *as_service*: the token is sent
+        as a service's, too, for what is left to services. *is_answer*: tells of a 5xx that it is one after all, where
+        a service has no better word for no.
         :class:`~hostler.errors.ServerUnreachable` if there is none, or a 5xx after all retries: it may have been done
         all the same. :class:`~hostler.errors.CloudServiceRefused` if the service or its credentials are not there.
         """
         try:
-            answer: requests.Response = self._adapter().request(
-                path, method, json=body, raise_exc=False, **self._manner(retries)
+            client = self._adapter()
+            headers = {"X-Service-Token": client.get_token()} if as_service else {}
+            answer: requests.Response = client.request(
+                path, method, json=body, headers=headers, raise_exc=False, **self._manner(retries)
             )
         except (refusals.ConnectionError, requests.RequestException) as error:
             raise self._unreachable(str(error)) from error

@@ -17,7 +17,7 @@ from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
 from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
 from hostler.tasks.states import EnterState
-from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
+from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes, ReserveVolumes
 
 
 def cold_migration() -> linear_flow.Flow:
@@ -39,6 +39,7 @@ def cold_migration() -> linear_flow.Flow:
         ReserveQuota(),
         ClaimResources(),
         ReservePorts(),
+        ReserveVolumes(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
         ProveShared(),

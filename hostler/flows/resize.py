@@ -18,7 +18,7 @@ from hostler.tasks.power import PowerOff
 from hostler.tasks.quotas import ReserveQuota
 from hostler.tasks.shared_storage import AnswerProof, ForgetProof, OfferProof, ProveShared
 from hostler.tasks.states import EnterState
-from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes
+from hostler.tasks.volumes import ConnectVolumes, DisconnectVolumes, ReserveVolumes
 
 
 def resize() -> linear_flow.Flow:
@@ -42,6 +42,7 @@ def resize() -> linear_flow.Flow:
         ReserveQuota(),
         ClaimResources(),
         ReservePorts(),
+        ReserveVolumes(),
         OpenReceiver(),
         Notify("resize.prep.end", DEST),
         ProveShared(),

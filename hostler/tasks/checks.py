@@ -79,8 +79,7 @@ class ProveWayBack(HostTask):
             lambda path: _digest(leg, path),
             here=here(leg, found.units),
         )
-        for volume in found.domain.volumes:
-            problems += drivers.volumes.destination_problems(volume)
+        problems += drivers.volumes.destination_problems(found.domain)
         if problems:
             raise MigrationPreCheckError(problems, host=leg.host)
 
@@ -201,8 +200,7 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
     )
     problems += drivers.ports.destination_problems(migration.instance, inventory.domain.ports)
     problems += _placement_problems(leg, inventory.domain)
-    for volume in inventory.domain.volumes:
-        problems += drivers.volumes.destination_problems(volume)
+    problems += drivers.volumes.destination_problems(inventory.domain)
     return problems
 
 

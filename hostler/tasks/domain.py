@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hostler.drivers.hypervisor.domain_xml import read_domain
 from hostler.drivers.images.state import private_directory, sync_directory, write_private
 from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
 from hostler.objects import Domain, Inventory, Snapshot, UnitKind
@@ -112,9 +113,12 @@ def _define_again(leg: Leg, journal: Journal) -> None:
 
 
 def define_as(leg: Leg, definition: Mapping[str, Any]) -> None:
-    """Define what :func:`definition_of` has said; nothing if it is defined so."""
+    """Define what :func:`definition_of` has said, with this host's volumes; nothing if it is defined so."""
     snapshots = [Snapshot.from_dict(data) for data in definition["snapshots"]]
-    leg.drivers.hypervisor.define(definition["xml"], snapshots)
+    xml = definition["xml"]
+    if volumes := leg.drivers.volumes.mapping(leg.records, read_domain(xml).volumes):
+        xml = leg.drivers.hypervisor.relocate(xml, {}, volumes)
+    leg.drivers.hypervisor.define(xml, snapshots)
 
 
 def pinned(state_path: str) -> set[str]:

@@ -25,6 +25,7 @@ from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.checks import kept_for_the_way_back, need_of
 from hostler.tasks.ports import networks_of
 from hostler.tasks.sizes import as_resized
+from hostler.tasks.volumes import volumes_of
 
 #: Tries of a step behind the hand-over before an operator is asked.
 START_ATTEMPTS = 3
@@ -238,18 +239,18 @@ def _handed_over(instance: Instance, migration: Migration) -> bool:
 
 
 def _snapshots(leg: Leg, inventory: dict[str, Any]) -> list[Snapshot]:
-    """Return the snapshots, each with the definition it would bring back as this host names its networks."""
+    """Return the snapshots, each with the definition it would bring back as this host names networks and volumes."""
     domain = Inventory.from_dict(inventory).domain
-    mapping = networks_of(leg, domain.ports)
+    mapping, volumes = networks_of(leg, domain.ports), volumes_of(leg, domain.volumes)
     relocate = leg.drivers.hypervisor.relocate
-    return [dataclasses.replace(one, xml=relocate(one.xml, mapping)) for one in domain.snapshots]
+    return [dataclasses.replace(one, xml=relocate(one.xml, mapping, volumes)) for one in domain.snapshots]
 
 
 def _definition(leg: Leg, inventory: dict[str, Any]) -> str:
-    """Return the source's definition with its new size, with this host's networks and CPUs, with our mark."""
+    """Return the source's definition with its new size, with this host's networks, volumes and CPUs, with our mark."""
     hypervisor = leg.drivers.hypervisor
     domain = as_resized(hypervisor, Inventory.from_dict(inventory), leg.migration.new_flavor).domain
-    xml = hypervisor.relocate(domain.xml, networks_of(leg, domain.ports))
+    xml = hypervisor.relocate(domain.xml, networks_of(leg, domain.ports), volumes_of(leg, domain.volumes))
     if placement := leg.drivers.claims.placement(leg.records, leg.host):
         xml = hypervisor.pin(xml, placement)
     return hypervisor.mark(xml, leg.migration.uuid)

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hostler.objects import Inventory
+from hostler.objects import Inventory, Volume
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
+
+
+class ReserveVolumes(HostTask):
+    """Keep a place of every volume for the migration: one that cannot be moved is a refusal, the guest still runs.
+
+    A server that is resized where it is keeps its volumes as they are.
+
+    Reverts by: giving up each place that was kept.
+    """
+
+    guards_data = False
+    undone_anywhere = True
+    where = DEST
+
+    def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
+        """Reserve them; each is written down before and after."""
+        if leg.migration.same_host:
+            return
+        journal = self.journal(leg)
+        for volume in _volumes(inventory):
+            journal.intend(volume.target)
+            leg.drivers.volumes.reserve(leg.records, leg.migration.instance, volume)
+            journal.done(volume.target)
+
+    def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
+        """Give up what was reserved."""
+        journal = self.journal(leg)
+        for volume in reversed(_volumes(inventory)):
+            if journal.get(volume.target):
+                leg.drivers.volumes.release(leg.records, leg.migration.instance, volume)
+                journal.undone(volume.target)
 
 
 class DisconnectVolumes(HostTask):
@@ -22,17 +54,17 @@ class DisconnectVolumes(HostTask):
         """Let go of them; each is written down before and after."""
         refuse_active(leg)
         journal = self.journal(leg)
-        for volume in Inventory.from_dict(inventory).domain.volumes:
+        for volume in _volumes(inventory):
             journal.intend(volume.target)
-            leg.drivers.volumes.disconnect(volume)
+            leg.drivers.volumes.disconnect(leg.records, leg.migration.instance, volume)
             journal.done(volume.target)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Connect what was let go of."""
         journal = self.journal(leg)
-        for volume in reversed(Inventory.from_dict(inventory).domain.volumes):
+        for volume in reversed(_volumes(inventory)):
             if journal.get(volume.target):
-                leg.drivers.volumes.connect(volume)
+                leg.drivers.volumes.connect(leg.records, leg.migration.instance, volume, undoing=True)
                 journal.undone(volume.target)
 
 
@@ -57,15 +89,24 @@ class ConnectVolumes(HostTask):
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Connect them; each is written down before and after."""
         journal = self.journal(leg)
-        for volume in Inventory.from_dict(inventory).domain.volumes:
+        for volume in _volumes(inventory):
             journal.intend(volume.target)
-            leg.drivers.volumes.connect(volume)
+            leg.drivers.volumes.connect(leg.records, leg.migration.instance, volume)
             journal.done(volume.target)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Let go of what was connected."""
         journal = self.journal(leg)
-        for volume in reversed(Inventory.from_dict(inventory).domain.volumes):
+        for volume in reversed(_volumes(inventory)):
             if journal.get(volume.target):
-                leg.drivers.volumes.disconnect(volume)
+                leg.drivers.volumes.disconnect(leg.records, leg.migration.instance, volume, undoing=True)
                 journal.undone(volume.target)
+
+
+def volumes_of(leg: Leg, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
+    """Return what network disks open on this host, where that differs, by the guest's names for them."""
+    return leg.drivers.volumes.mapping(leg.records, volumes)
+
+
+def _volumes(inventory: dict[str, Any]) -> list[Volume]:
+    return Inventory.from_dict(inventory).domain.volumes

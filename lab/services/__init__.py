@@ -15,17 +15,23 @@ from pathlib import Path
 
 from lab.places import BASE
 from lab.process import LabError
+from lab.services.cinder import Cinder
 from lab.services.neutron import Neutron
 from lab.services.ovn import Ovn
 from lab.services.placement import Placement
 from lab.services.service import Service
 
-__all__ = ["SERVICES", "Neutron", "Ovn", "Placement", "Service"]
+__all__ = ["SERVICES", "Cinder", "Neutron", "Ovn", "Placement", "Service"]
 
 DEFAULT_DIRECTORY = BASE / "services"
 
 #: By the name that ``tools/lab services`` takes.
-SERVICES: Mapping[str, type[Service]] = {"placement": Placement, "neutron": Neutron, "ovn": Ovn}
+SERVICES: Mapping[str, type[Service]] = {
+    "placement": Placement,
+    "neutron": Neutron,
+    "ovn": Ovn,
+    "cinder": Cinder,
+}
 
 
 def up(directory: Path, names: Sequence[str]) -> None:

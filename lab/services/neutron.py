@@ -11,10 +11,10 @@ from typing import Any
 
 import requests
 
-from lab.postgres import PostgreSQL
 from lab.process import run
+from lab.services.cloud import CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS, Service
+from lab.services.service import ADDRESS
 
 #: Ports can be bound to these.
 HOSTS = ("kvm1", "kvm2")
@@ -58,43 +58,25 @@ control_socket_disable = True
 """
 
 
-class Neutron(Service):
-    """Who may ask is not checked."""
+class Neutron(CloudService):
+    """Its API."""
 
     name = "neutron"
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.database = PostgreSQL(directory / "postgresql")
-
-    def clouds(self) -> Mapping[str, object]:
-        """Return what an entry of ``clouds.yaml`` says of it; a token is sent, and nobody reads it."""
-        return {
-            "auth_type": "admin_token",
-            "auth": {"endpoint": self.url, "token": "admin"},
-            "network_endpoint_override": self.url,
-        }
-
-    def request(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask it as anybody would (``/ports``); the answer's JSON, or None if it says nothing."""
-        answer = requests.request(method, f"{self.url}/v2.0{path}", json=body, timeout=60)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+    kind = "network"
 
     def add_network(self, name: str) -> str:
         """Make a network; returns its uuid."""
-        made = self.request("POST", "/networks", {"network": {"name": name}})
+        made = self.request("POST", "/v2.0/networks", {"network": {"name": name}})
         return str(made["network"]["id"])
 
     def add_port(self, network: str, server: str, host: str, **facts: Any) -> dict[str, Any]:
         """Make a port of *server*, bound to *host*; returns it as Neutron tells it."""
         whose = {"network_id": network, "device_id": server, "device_owner": "compute:nova"}
-        made = self.request("POST", "/ports", {"port": {**whose, "binding:host_id": host, **facts}})
+        made = self.request("POST", "/v2.0/ports", {"port": {**whose, "binding:host_id": host, **facts}})
         port: dict[str, Any] = made["port"]
         return port
 
-    def _prepare(self) -> None:
-        self.database.start()
+    def _configure(self) -> None:
         home = environment("neutron")
         conf, ml2 = self.directory / "neutron.conf", self.directory / "ml2_conf.ini"
         facts = {"directory": self.directory, "database": self.database.url()}
@@ -117,6 +99,3 @@ class Neutron(Service):
     def _greeting(self) -> Mapping[str, object]:
         answer = requests.get(f"{self.url}/v2.0/agents", timeout=30).json()
         return answer if answer.get("agents") else {}
-
-    def _release(self) -> None:
-        self.database.kill()

@@ -2,18 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import requests
 
-from lab.postgres import PostgreSQL
 from lab.process import run
+from lab.services.cloud import CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS, Service
-
-#: The first version at which a consumer has a type.
-VERSION = "1.39"
-TOKEN = "admin"
+from lab.services.service import ADDRESS
 
 SETTINGS = """
 [api]
@@ -26,29 +21,12 @@ enforce_new_defaults = false
 """
 
 
-class Placement(Service):
-    """Who may ask is not checked: the token ``admin`` is the administrator's."""
+class Placement(CloudService):
+    """Its API."""
 
     name = "placement"
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.database = PostgreSQL(directory / "postgresql")
-
-    def clouds(self) -> Mapping[str, object]:
-        """Return what an entry of ``clouds.yaml`` says of it."""
-        return {
-            "auth_type": "admin_token",
-            "auth": {"endpoint": self.url, "token": TOKEN},
-            "placement_endpoint_override": self.url,
-        }
-
-    def request(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask it as anybody would; the answer's JSON, or None if it says nothing."""
-        headers = {"X-Auth-Token": TOKEN, "OpenStack-API-Version": f"placement {VERSION}"}
-        answer = requests.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+    kind = "placement"
+    version = "placement 1.39"  # the first at which a consumer has a type
 
     def add_provider(self, name: str, **totals: int) -> str:
         """Make a host's resource provider with these totals (``VCPU=8``); returns its uuid."""
@@ -58,8 +36,7 @@ class Placement(Service):
         self.request("PUT", f"/resource_providers/{made['uuid']}/inventories", body)
         return str(made["uuid"])
 
-    def _prepare(self) -> None:
-        self.database.start()
+    def _configure(self) -> None:
         settings = SETTINGS.format(database=self.database.url())
         conf = self.directory / "placement.conf"
         conf.write_text(settings)
@@ -75,6 +52,3 @@ class Placement(Service):
     def _greeting(self) -> Mapping[str, object]:
         answer = requests.get(self.url, timeout=5).json()
         return answer if "versions" in answer else {}
-
-    def _release(self) -> None:
-        self.database.kill()

@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from hostler import conf as settings
 from lab import services
-from lab.services import Neutron, Placement
+from lab.services import Cinder, Neutron, Placement
 from tests.support.obstacle import Obstacle, obstacle
 
 
@@ -45,6 +45,20 @@ def neutron_network(real_neutron: Neutron) -> str:
 def before_neutron(real_neutron: Neutron) -> Iterator[Obstacle]:
     """What stands before it."""
     with obstacle(real_neutron.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def real_cinder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cinder]:
+    """A private Cinder."""
+    with Cinder(tmp_path_factory.mktemp("services") / "cinder") as service:
+        yield service
+
+
+@pytest.fixture
+def before_cinder(real_cinder: Cinder) -> Iterator[Obstacle]:
+    """What stands before it."""
+    with obstacle(real_cinder.url) as made:
         yield made
 
 

@@ -42,7 +42,7 @@ class Real:
         return str(self.neutron.add_port(self.network, server, host, mac_address=mac, **told)["id"])
 
     def remove_port(self, uuid: str) -> None:
-        self.neutron.request("DELETE", f"/ports/{uuid}")
+        self.neutron.request("DELETE", f"/v2.0/ports/{uuid}")
 
     def fail_next(self, call: str, times: int) -> None:
         self.way.expect(Trouble("503", LINES[call], times=times))

@@ -210,19 +210,19 @@ class KeptVolumes(FakeVolumes):
     def connected(self, _nothing: object) -> None:
         """The memory is there already."""
 
-    def connect(self, volume: Volume) -> None:
+    def connect(self, records: Any, instance: str, volume: Volume, *, undoing: bool = False) -> None:
         """Connect it."""
-        self._change("connect", volume)
+        self._change("connect", records, instance, volume)
 
-    def disconnect(self, volume: Volume) -> None:
+    def disconnect(self, records: Any, instance: str, volume: Volume, *, undoing: bool = False) -> None:
         """Let go of it."""
-        self._change("disconnect", volume)
+        self._change("disconnect", records, instance, volume)
 
-    def _change(self, what: str, volume: Volume) -> None:
+    def _change(self, what: str, records: Any, instance: str, volume: Volume) -> None:
         self._ledger.about()
         with self._memory.held() as data:
             before = set(data["connected"])
-            getattr(FakeVolumes, what)(self, volume)
+            getattr(FakeVolumes, what)(self, records, instance, volume)
             if data["connected"] != before:
                 self._ledger.add(self.host, f"{what} {volume.name}")
 

@@ -13,6 +13,7 @@ from hostler.objects import (
     Placement,
     PowerState,
     Snapshot,
+    Volume,
 )
 
 #: Called with a domain's UUID whenever it was started, stopped, defined or undefined by anybody; with the
@@ -133,10 +134,13 @@ class Hypervisor(Protocol):
     def mark(self, xml: str, migration: str | None) -> str:
         """Return *xml* with ``<hostler:migration>`` in its metadata set to *migration*; None removes it."""
 
-    def relocate(self, xml: str, ports: dict[str, str]) -> str:
+    def relocate(
+        self, xml: str, ports: Mapping[str, str], volumes: Mapping[str, Volume] | None = None
+    ) -> str:
         """Return *xml* with each ``<interface>`` plugged where *ports* (``network:a`` -> ``bridge:b``) says.
 
-        A snapshot's XML, which holds a domain's, is taken, too.
+        *volumes*: what network disks open instead, by the guest's names for them. A snapshot's XML, which holds a
+        domain's, is taken, too.
         """
 
     def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hostler.drivers.hypervisor import domain_edit, domain_size, pins
-from hostler.objects import Placement
+from hostler.objects import Placement, Volume
 
 
 class Definitions:
@@ -13,9 +15,11 @@ class Definitions:
         """Return *xml* with our mark set to *migration*, or without it for None."""
         return domain_edit.mark(xml, migration)
 
-    def relocate(self, xml: str, ports: dict[str, str]) -> str:
-        """Return *xml* with each interface plugged where *ports* says."""
-        return domain_edit.relocate(xml, ports)
+    def relocate(
+        self, xml: str, ports: Mapping[str, str], volumes: Mapping[str, Volume] | None = None
+    ) -> str:
+        """Return *xml* with each interface plugged where *ports* says, and *volumes* opened."""
+        return domain_edit.relocate(xml, ports, volumes)
 
     def resize(self, xml: str, vcpus: int, memory_mb: int) -> str:
         """Return *xml* with that size; the rules are in :mod:`.domain_size`."""

@@ -5,6 +5,7 @@ The DOM keeps prefixes, comments and other people's metadata; ElementTree would 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from xml.dom.minidom import Document, Element, Node
 from xml.parsers.expat import ExpatError
 
@@ -13,6 +14,8 @@ from defusedxml import DefusedXmlException
 
 from hostler import errors
 from hostler.drivers.hypervisor.domain_xml import MARK_NAMESPACE, source_attribute
+from hostler.drivers.volumes.addresses import split
+from hostler.objects import Volume
 
 
 def mark(xml: str, migration: str | None) -> str:
@@ -35,8 +38,10 @@ def mark(xml: str, migration: str | None) -> str:
     return write(document)
 
 
-def relocate(xml: str, ports: dict[str, str]) -> str:
+def relocate(xml: str, ports: Mapping[str, str], volumes: Mapping[str, Volume] | None = None) -> str:
     """Return *xml* with each ``<interface>`` plugged where *ports* says (``network:a`` -> ``bridge:b``).
+
+    *volumes*: by the guest's name for a network disk, what it opens then: *name* and *hosts*.
 
     The XML of a snapshot, which holds a domain's, is taken, too.
     """
@@ -51,6 +56,11 @@ def relocate(xml: str, ports: dict[str, str]) -> str:
                     source.removeAttribute(source_attribute(kind))
                 interface.setAttribute("type", new_kind)
                 source.setAttribute(source_attribute(new_kind), name)
+    for disk in document.getElementsByTagName("disk"):
+        target, opened = child(disk, "target"), child(disk, "source")
+        volume = (volumes or {}).get(target.getAttribute("dev")) if target is not None else None
+        if volume is not None and opened is not None and disk.getAttribute("type") == "network":
+            _connect(document, opened, volume)
     return write(document)
 
 
@@ -82,6 +92,19 @@ def child(parent: Element, name: str) -> Element | None:
 def children(parent: Element, name: str) -> list[Element]:
     """Return the children of that name."""
     return [each for each in parent.childNodes if isinstance(each, Element) and each.tagName == name]
+
+
+def _connect(document: Document, source: Element, volume: Volume) -> None:
+    """Let a network disk open *volume*; whatever else the source says stays."""
+    source.setAttribute("name", volume.name)
+    for old in children(source, "host"):
+        source.removeChild(old)
+    for server in reversed(volume.hosts):
+        host, (name, port) = document.createElement("host"), split(server)
+        host.setAttribute("name", name)
+        if port is not None:
+            host.setAttribute("port", str(port))
+        source.insertBefore(host, source.firstChild)
 
 
 def _remove_marks(metadata: Element) -> None:

@@ -204,6 +204,7 @@ def _disks(root: Element, resolve: VolumeResolver | None) -> Iterator[Disk]:
                 shareable=disk.find("shareable") is not None,
                 backing=list(_backing(disk)),
                 block=disk.get("type") == "block",
+                serial=_serial(disk),
             )
 
 
@@ -235,14 +236,20 @@ def _volumes(root: Element) -> Iterator[Volume]:
         source = disk.find("source")
         if source is None:
             continue
-        secret = disk.find(".//auth/secret")
+        secret, initiator = disk.find(".//auth/secret"), source.find("initiator/iqn")
         yield Volume(
             target=obstacles.disk_name(disk),
             protocol=source.get("protocol", ""),
             name=source.get("name", ""),
             hosts=[_address(host) for host in source.findall("host")],
             secret_uuid=secret.get("uuid") if secret is not None else None,
+            serial=_serial(disk),
+            initiator=initiator.get("name") if initiator is not None else None,
         )
+
+
+def _serial(disk: Element) -> str | None:
+    return (disk.findtext("serial") or "").strip() or None
 
 
 def _address(host: Element) -> str:

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from hostler.objects import Volume
+from hostler.objects import Domain, Record, Volume
+from hostler.records.fence import FencedRecords
+
+
+@dataclass(frozen=True)
+class Astray(Record):
+    """An attachment of a server that it does not use, or that leads elsewhere than where the server is."""
+
+    attachment: str  #: as its service calls it; the volume's own name where it has none
+    text: str  #: a sentence about it
+    command: str  #: what drops it, or tells more
 
 
 class Volumes(Protocol):
     """The volumes as one host reaches them. Every call is idempotent."""
 
-    def destination_problems(self, volume: Volume) -> list[str]:
-        """Return, as sentences, why this host could not use *volume*. It only reads."""
+    def destination_problems(self, domain: Domain) -> list[str]:
+        """Return, as sentences, why this host could not use what *domain* has of volumes. It only reads."""
 
-    def connect(self, volume: Volume) -> None:
-        """Make *volume* usable here; :class:`hostler.errors.VolumeUnreachable` if it cannot be."""
+    def reserve(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Keep a place of the volume for the migration, beside the one that its server has; :meth:`release` undoes it.
 
-    def disconnect(self, volume: Volume) -> None:
-        """Let go of *volume*: when it returns, no process of this host holds it."""
+        :class:`hostler.errors.VolumeNotMovable` if that cannot be.
+        """
+
+    def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Give up what :meth:`reserve` has kept and nothing uses."""
+
+    def connect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
+        """Make *volume* usable here; :class:`hostler.errors.VolumeUnreachable` if it cannot be.
+
+        *undoing*: it was before. A service that is away is :class:`hostler.errors.ServerUnreachable` then, and
+        waited for; otherwise the step fails.
+        """
+
+    def disconnect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
+        """Let go of *volume*: when it returns, no process of this host holds it; it is the server's still."""
+
+    def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
+        """Return what a network disk opens on this host, by the guest's name for it; only what differs."""
+
+    def astray(self, domain: Domain, host: str) -> list[Astray]:
+        """Return the attachments of a server on *host* that it does not use, or that lead elsewhere."""

@@ -7,16 +7,18 @@ process has let go before it starts elsewhere.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from oslo_config import cfg
 
 from hostler.drivers.libvirt_facts import LibvirtFacts
+from hostler.drivers.volumes import Astray
 from hostler.drivers.volumes.addresses import Address, addresses
 from hostler.drivers.volumes.holders import holders
 from hostler.errors import MigrationError, VolumeUnreachable
-from hostler.objects import Volume
+from hostler.objects import Domain, Volume
+from hostler.records.fence import FencedRecords
 
 #: QEMU only reads over these, so that any number of guests may hold the same volume.
 READ_ONLY = ("http", "https", "ftp", "ftps", "tftp")
@@ -42,26 +44,45 @@ class NetworkVolumes:
         self._host = host
         self._timeout_s = timeout_s
 
-    def destination_problems(self, volume: Volume) -> list[str]:
-        """Return, as sentences, why this host could not use *volume*."""
+    def destination_problems(self, domain: Domain) -> list[str]:
+        """Return, as sentences, which volumes this host could not use, and why."""
         return [
-            f"volume {_called(volume)} cannot be reached from {self._host}: {reason}"
+            f"volume {called(volume)} cannot be reached from {self._host}: {reason}"
+            for volume in domain.volumes
             for reason in self._why(volume)
         ]
 
-    def connect(self, volume: Volume) -> None:
+    def reserve(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Do nothing: whoever reaches a volume has it."""
+
+    def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Do nothing."""
+
+    def connect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
         """See that the volume's servers answer, and that its secret is here."""
         if reasons := list(self._why(volume)):
-            raise VolumeUnreachable(volume=_called(volume), host=self._host, reason="; ".join(reasons))
+            raise VolumeUnreachable(volume=called(volume), host=self._host, reason="; ".join(reasons))
 
-    def disconnect(self, volume: Volume) -> None:
+    def disconnect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
         """See that no process holds *volume*; :class:`~hostler.errors.MigrationError` names those that do."""
         if volume.protocol in READ_ONLY:
             return
         if pids := self._holders(volume):
             processes = ", ".join(map(str, pids))
-            message = f"volume {_called(volume)} is still in use on {self._host} by process {processes}"
+            message = f"volume {called(volume)} is still in use on {self._host} by process {processes}"
             raise MigrationError(message, volume=volume.name, host=self._host, pids=pids)
+
+    def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
+        """Return nothing: a volume is called the same everywhere."""
+        return {}
+
+    def astray(self, domain: Domain, host: str) -> list[Astray]:
+        """Return nothing: nobody writes down who has a volume."""
+        return []
 
     def _why(self, volume: Volume) -> Iterator[str]:
         if volume.secret_uuid and not self._secret_exists(volume.secret_uuid):
@@ -93,5 +114,6 @@ def from_conf(conf: cfg.ConfigOpts) -> NetworkVolumes:
     return NetworkVolumes(LibvirtFacts(conf.libvirt.uri).secret_exists, holders, conf.host)
 
 
-def _called(volume: Volume) -> str:
+def called(volume: Volume) -> str:
+    """Return a volume's name in sentences."""
     return f"{volume.target} ({volume.protocol}:{volume.name})"

@@ -32,6 +32,7 @@ def examine(facts: HostFacts, recorded: Recorded) -> Iterator[Finding]:
     yield from host.domains()
     yield from host.bindings()
     yield from host.allocations()
+    yield from host.attachments()
 
 
 class AtHost:
@@ -159,21 +160,31 @@ class AtHost:
             return Finding(command=by_hand, **facts)
         return fixable(**facts)
 
-    # -- ports --------------------------------------------------------------------------------------------
+    # -- ports and volumes --------------------------------------------------------------------------------
 
     def bindings(self) -> Iterator[Finding]:
         """Give the bindings of servers that are here which lead elsewhere, and belong to no migration any more."""
-        waiting = self._busy | self._recorded.unconfirmed().keys()
         for one in self._facts.bindings:
-            facts: Facts = {"kind": "port-binding", "host": self._host, "text": one.text}
-            if not one.port:
-                yield Finding(object=self._host, command=findings.worker_log(self._host), **facts)
-                continue
-            server = self._recorded.servers.get(one.instance)
-            if server is None or server.host != self._host or one.instance in waiting:
-                continue
-            facts["text"] = f"{one.text}, and server {server.name} is here, with no migration under way"
-            yield Finding(object=one.port, command=one.command, instance=one.instance, **facts)
+            yield from self._astray("port-binding", one.instance, one.port, one.text, one.command)
+
+    def attachments(self) -> Iterator[Finding]:
+        """Give the attachments of servers that are here which they do not use, and no migration needs any more."""
+        for one in self._facts.attachments:
+            yield from self._astray("volume-attachment", one.instance, one.attachment, one.text, one.command)
+
+    def _astray(self, kind: str, instance: str, thing: str, text: str, command: str) -> Iterator[Finding]:
+        facts: Facts = {"kind": kind, "host": self._host}
+        server = self._recorded.servers.get(instance)
+        if not thing:
+            command = findings.worker_log(self._host)
+            yield Finding(object=self._host, text=text, command=command, **facts)
+        elif server and server.host == self._host and instance not in self._waiting():
+            text = f"{text}, and server {server.name} is here, with no migration under way"
+            yield Finding(object=thing, text=text, command=command, instance=instance, **facts)
+
+    def _waiting(self) -> set[str]:
+        """Return the servers whose migrations may still need whatever leads elsewhere."""
+        return self._busy | self._recorded.unconfirmed().keys()
 
     # -- claims -------------------------------------------------------------------------------------------
 
@@ -194,8 +205,7 @@ class AtHost:
         """Return whose a consumer is that should have nothing here; None for one that should, and for a stranger."""
         server = self._recorded.servers.get(uuid)
         if server is not None:
-            moving = self._busy | self._recorded.unconfirmed().keys()
-            here = server.host == self._host or uuid in moving
+            here = server.host == self._host or uuid in self._waiting()
             return None if here else f"server {server.name}, which is on {server.host},"
         fate = self._recorded.fate(uuid)
         known = fate.standing is not Standing.UNKNOWN

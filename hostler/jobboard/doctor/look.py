@@ -15,6 +15,7 @@ from hostler.drivers.hypervisor import Hypervisor
 from hostler.drivers.images.confined import ROOM
 from hostler.drivers.ports import Ports
 from hostler.drivers.processes import Process
+from hostler.drivers.volumes import Volumes
 from hostler.errors import Failed, InstanceNotFound, Passing
 from hostler.objects import Domain, PowerState, Record
 from hostler.tasks.base import Drivers
@@ -73,6 +74,16 @@ class ConsumerFacts(Record):
 
 
 @dataclass(frozen=True)
+class AttachmentFacts(Record):
+    """An attachment of a server's volume that it does not use; or why that could not be seen."""
+
+    instance: str
+    attachment: str  #: as its service calls it; empty: its service did not tell
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts(Record):
     """All of a host that a migration may have left something in."""
 
@@ -84,6 +95,7 @@ class HostFacts(Record):
     running: list[Stray] = field(default_factory=list)
     bindings: list[BindingFacts] = field(default_factory=list)
     consumers: list[ConsumerFacts] = field(default_factory=list)
+    attachments: list[AttachmentFacts] = field(default_factory=list)
 
 
 def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) -> HostFacts:
@@ -98,6 +110,7 @@ def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) ->
         running=list(_running(Path(state_path, "images"))),
         bindings=list(_bindings(host, drivers.ports, domains)),
         consumers=_consumers(host, drivers.claims),
+        attachments=list(_attachments(host, drivers.volumes, domains)),
     )
 
 
@@ -137,6 +150,18 @@ def _consumers(host: str, claims: Claims) -> list[ConsumerFacts]:
         return [ConsumerFacts(uuid) for uuid in claims.consumers(host)]
     except (Passing, Failed) as error:
         return [ConsumerFacts("", f"who holds a part of this host was not looked at: {error}")]
+
+
+def _attachments(host: str, volumes: Volumes, domains: Sequence[Domain]) -> Iterator[AttachmentFacts]:
+    """Give what is of no use; a service that is away is told once."""
+    for domain in domains:
+        try:
+            astray = volumes.astray(domain, host)
+        except (Passing, Failed) as error:
+            text = f"the volumes of servers here were not looked at: {error}"
+            yield AttachmentFacts(domain.uuid, "", text)
+            return
+        yield from (AttachmentFacts(domain.uuid, one.attachment, one.text, one.command) for one in astray)
 
 
 def _state(base: Path) -> Iterator[StateFile]:

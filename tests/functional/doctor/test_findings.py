@@ -145,7 +145,8 @@ def test_every_kind_is_planted() -> None:
 
 def test_every_kind_is_in_the_manual() -> None:
     page = (Path(__file__).parents[3] / "docs" / "doctor.rst").read_text()
-    others = {"journal", "lock", "port-binding", "receiver-process", "unseen"}
+    others = {"allocation", "port-binding", "volume-attachment"}
+    others |= {"journal", "lock", "receiver-process", "unseen"}
     assert set(re.findall(r"^``([a-z-]+)`` ", page, re.MULTILINE)) == set(KINDS) | others
 
 

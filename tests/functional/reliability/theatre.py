@@ -98,7 +98,7 @@ class Theatre:
         with self._scene(None) as scene:
             server, kvm1 = scene.add_server(), scene.hosts["kvm1"]
             for volume in kvm1.hypervisor.describe(server).volumes:
-                kvm1.volumes.connect(volume)
+                kvm1.volumes.connect(None, server, volume)
             scene.ledger.path.unlink()
             self._beginning: Beginning | None = scene.save(base / "beginning")
 

@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 
+from hostler.drivers.hypervisor.domain_xml import read_domain
 from hostler.drivers.volumes import Volumes
 from hostler.drivers.volumes.addresses import addresses
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.drivers.volumes.holders import holders
 from hostler.drivers.volumes.network import NetworkVolumes
 from hostler.errors import Failed, MigrationError, VolumeUnreachable
-from hostler.objects import Volume
+from hostler.objects import Domain, Volume
+from tests.support.world import DOMAIN, PORT_MAC
 
+#: Whose records these volumes have no use for.
+NOBODY: Any = None
+SERVER = "44444444-4444-4444-8444-444444444444"
 SECRET = "33333333-3333-4333-8333-333333333333"
 
 
@@ -44,10 +49,16 @@ def rbd(*servers: str, **facts: Any) -> Volume:
     return Volume(target="vda", protocol="rbd", name="rbd/vol1", hosts=list(servers), **facts)
 
 
+def domain_of(volume: Volume) -> Domain:
+    """A server that has it."""
+    xml = DOMAIN.format(name="web1", uuid=SERVER, disks="", mac=PORT_MAC)
+    return dataclasses.replace(read_domain(xml), volumes=[volume])
+
+
 def test_one_monitor_that_answers_is_enough(server: str, closed: str) -> None:
     volumes = make_volumes()
-    assert volumes.destination_problems(rbd(closed, server)) == []
-    volumes.connect(rbd(closed, server))
+    assert volumes.destination_problems(domain_of(rbd(closed, server))) == []
+    volumes.connect(NOBODY, SERVER, rbd(closed, server))
 
 
 def test_a_volume_that_nobody_serves_is_said_and_refused(closed: str) -> None:
@@ -55,9 +66,9 @@ def test_a_volume_that_nobody_serves_is_said_and_refused(closed: str) -> None:
     sentence = (
         f"volume vda (rbd:rbd/vol1) cannot be reached from kvm2: 127.0.0.1 port {port}: Connection refused"
     )
-    assert make_volumes().destination_problems(rbd(closed)) == [sentence]
+    assert make_volumes().destination_problems(domain_of(rbd(closed))) == [sentence]
     with pytest.raises(VolumeUnreachable) as failed:
-        make_volumes().connect(rbd(closed))
+        make_volumes().connect(NOBODY, SERVER, rbd(closed))
     assert str(failed.value) == sentence
 
 
@@ -72,34 +83,34 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
             connection.setblocking(False)
             connection.connect_ex(address)
         many = [f"127.0.0.1:{address[1]}"] * 400  # one after the other they would outlast the test
-        problems = make_volumes(timeout_s=1).destination_problems(rbd(*many))
+        problems = make_volumes(timeout_s=1).destination_problems(domain_of(rbd(*many)))
         for connection in waiting:
             connection.close()
     assert "timed out" in problems[0]
 
 
 def test_a_name_that_does_not_resolve_is_said() -> None:
-    assert "a..b" in make_volumes().destination_problems(rbd("a..b:1"))[0]
+    assert "a..b" in make_volumes().destination_problems(domain_of(rbd("a..b:1")))[0]
 
 
 def test_a_secret_that_libvirt_lacks_is_said_with_what_makes_one(server: str) -> None:
-    assert make_volumes().destination_problems(rbd(server, secret_uuid=SECRET)) == []
-    (problem,) = make_volumes().destination_problems(rbd(server, secret_uuid="another"))
+    assert make_volumes().destination_problems(domain_of(rbd(server, secret_uuid=SECRET))) == []
+    (problem,) = make_volumes().destination_problems(domain_of(rbd(server, secret_uuid="another")))
     assert problem.endswith("libvirt has no secret another; virsh secret-define makes one")
 
 
 def test_a_client_that_finds_its_own_way_is_not_second_guessed() -> None:
-    assert make_volumes().destination_problems(rbd()) == []
+    assert make_volumes().destination_problems(domain_of(rbd())) == []
 
 
 def test_a_socket_is_looked_for(tmp_path: Path) -> None:
     path = f"{tmp_path}/nbd.sock"
     volume = Volume("vda", "nbd", "vol1", [path])
-    assert "No such file" in make_volumes().destination_problems(volume)[0]
+    assert "No such file" in make_volumes().destination_problems(domain_of(volume))[0]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert make_volumes().destination_problems(volume) == []
+        assert make_volumes().destination_problems(domain_of(volume)) == []
 
 
 @pytest.mark.parametrize(
@@ -123,19 +134,19 @@ def test_a_volume_that_is_still_held_fails_and_names_the_process() -> None:
     with pytest.raises(
         MigrationError, match=r"vda \(rbd:rbd/vol1\) is still in use on kvm2 by process 42, 43"
     ):
-        volumes.disconnect(rbd())
+        volumes.disconnect(NOBODY, SERVER, rbd())
     assert issubclass(MigrationError, Failed)
 
 
 def test_what_is_only_read_may_be_held_by_others() -> None:
     volume = Volume("sda", "https", "debian.iso", ["mirror"])
-    make_volumes(holders=lambda _: [42]).disconnect(volume)
+    make_volumes(holders=lambda _: [42]).disconnect(NOBODY, SERVER, volume)
 
 
 def test_a_volume_that_was_let_go_is_let_go_again() -> None:
     volumes = make_volumes()
-    volumes.disconnect(rbd())
-    volumes.disconnect(rbd())
+    volumes.disconnect(NOBODY, SERVER, rbd())
+    volumes.disconnect(NOBODY, SERVER, rbd())
 
 
 # -- who holds a volume -----------------------------------------------------------------------------------
@@ -202,15 +213,17 @@ def test_the_fake_fails_on_demand() -> None:
     fake: Volumes = FakeVolumes("kvm2")
     assert isinstance(fake, FakeVolumes)
     volume = rbd()
-    fake.connect(volume)
-    fake.connect(volume)
+    fake.connect(NOBODY, SERVER, volume)
+    fake.connect(NOBODY, SERVER, volume)
     assert fake.connected == {"rbd/vol1"}
     fake.fail_next("disconnect", MigrationError("held"))
     with pytest.raises(MigrationError):
-        fake.disconnect(volume)
-    fake.disconnect(volume)
+        fake.disconnect(NOBODY, SERVER, volume)
+    fake.disconnect(NOBODY, SERVER, volume)
     fake.unreachable["rbd/vol1"] = "no route"
-    assert fake.destination_problems(volume) == ["volume vda cannot be reached from kvm2: no route"]
+    assert fake.destination_problems(domain_of(volume)) == [
+        "volume vda cannot be reached from kvm2: no route"
+    ]
     with pytest.raises(VolumeUnreachable, match="no route"):
-        fake.connect(volume)
+        fake.connect(NOBODY, SERVER, volume)
     assert fake.connected == set()

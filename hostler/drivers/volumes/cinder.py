@@ -1,0 +1,346 @@
+"""Volumes of OpenStack's Cinder: a server has its volume by an attachment, which names one host.
+
+An empty attachment is made before the guest is touched. It keeps the volume the server's when the source's attachment
+goes, which is when the source has let go of it and not before; the destination's connector is put into it. The undo
+keeps the place in the same way: a server always has an attachment. Which ones a migration has made is in the journal.
+
+QEMU opens these volumes by itself; what the host would have to attach is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from hostler.drivers.cloud_failures import failing
+from hostler.drivers.volumes import Astray, Volumes
+from hostler.drivers.volumes.attachments import Attachment, VolumeService
+from hostler.drivers.volumes.cinder_rules import is_cinders, opened, reasons, unusable
+from hostler.drivers.volumes.network import called
+from hostler.errors import (
+    CloudServiceRefused,
+    ForeignObject,
+    HostlerError,
+    VolumeNotMovable,
+    VolumeUnreachable,
+)
+from hostler.objects import Disk, Domain, Volume
+from hostler.records import moves
+from hostler.records.fence import FencedRecords, Journal
+from hostler.records.models import JournalEntry
+
+#: Under which name the journal keeps by which attachment each host has, or had, a volume.
+JOURNAL = "cinder"
+#: How QEMU calls itself to an iSCSI target, unless the definition has another name.
+INITIATOR = "iqn.2008-11.org.linux-kvm"
+#: How attachments are asked for on the command line.
+CLIENT = "openstack --os-volume-api-version 3.27 volume attachment"
+
+
+class CinderVolumes:
+    """The :class:`~hostler.drivers.volumes.Volumes` of Cinder.
+
+    *local*: how this host reaches what QEMU opens. *host*: this one, at *address*. *names*: how hosts are called in
+    Cinder's connectors whose name is another there.
+    """
+
+    def __init__(
+        self,
+        service: VolumeService,
+        local: Volumes,
+        host: str,
+        address: str,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._service = service
+        self._local = local
+        self._host = host
+        self._address = address
+        self._names = dict(names or {})
+
+    def destination_problems(self, domain: Domain) -> list[str]:
+        """Return, as sentences, which volumes this host could not reach, or no host could take over."""
+        return [*self._local.destination_problems(domain), *self._problems(domain)]
+
+    def reserve(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Make an empty attachment beside the one by which the source has it."""
+        if is_cinders(volume):
+            with failing("Cinder"):
+                self._intend(records, instance, volume)
+                self._keep(records, instance, volume, self._mine(instance, volume))
+
+    def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Drop the empty ones, if the server has another."""
+        home, _ = _ends(records)
+        if _key(volume, home) not in records.journal(JOURNAL).all():
+            return
+        mine = self._mine(instance, volume)
+        for one in [one for one in mine if one.empty]:
+            mine = self._drop(records, mine, one.id)
+
+    def connect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
+        """Put this host's connector into an empty attachment of the server."""
+        self._local.connect(records, instance, volume)
+        if is_cinders(volume) and not _stays(records):
+            with _manner(undoing):
+                self._take(records, instance, volume, undoing=undoing)
+
+    def disconnect(
+        self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
+    ) -> None:
+        """See that no process of this host holds it, and drop the attachment by which the host has it."""
+        self._local.disconnect(records, instance, volume)
+        if is_cinders(volume) and not _stays(records):
+            with _manner(undoing):
+                self._let_go(records, instance, volume)
+
+    def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
+        """Return what this host opens, where Cinder has told it of another target than the definition names."""
+        entries, found = records.journal(JOURNAL).all(), dict[str, Volume]()
+        for volume in filter(is_cinders, volumes):
+            entry = entries.get(_key(volume, self._host))
+            if entry is not None and entry.state == "done" and "name" in entry.data:
+                there = dataclasses.replace(volume, name=entry.data["name"], hosts=entry.data["hosts"])
+                found |= {volume.target: there} if there != volume else {}
+        return found
+
+    def astray(self, domain: Domain, host: str) -> list[Astray]:
+        """Return which attachments of a server on *host* are of no use to it, or lead elsewhere."""
+        return list(self._astray(domain, self._name(host)))
+
+    # -- what cannot be moved -----------------------------------------------------------------------------
+
+    def _problems(self, domain: Domain) -> Iterator[str]:
+        for volume in filter(is_cinders, domain.volumes):
+            try:
+                with failing("Cinder"):
+                    self._movable(domain.uuid, volume, self._host)
+            except VolumeNotMovable as error:
+                yield str(error)
+        for disk in filter(is_cinders, domain.disks):
+            with failing("Cinder"):
+                found = self._service.volume(disk.serial or "")
+            if found is not None:
+                reason = "the host has attached it, and not QEMU: not supported yet"
+                yield str(_unmovable(disk, self._host, reason))
+
+    def _movable(self, instance: str, volume: Volume, host: str) -> Attachment:
+        """Return by which attachment the server has it; :class:`VolumeNotMovable` if no host could take it over."""
+        found = self._service.volume(volume.serial or "")
+        if found is None:
+            hint = "openstack volume list --all-projects"
+            raise _unmovable(volume, host, "Cinder has no such volume", hint)
+        if speak := [reason for reason, holds in reasons(found, instance).items() if holds]:
+            raise _unmovable(volume, host, "; ".join(speak))
+        (own,) = found.of(instance)
+        if reason := unusable(volume, own):
+            raise _unmovable(volume, host, reason, f"{CLIENT} show {own.id}")
+        return own
+
+    def _intend(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        """Write down by which attachment the source has it; what an earlier attempt wrote stands."""
+        journal, (home, dest) = records.journal(JOURNAL), _ends(records)
+        if _key(volume, home) in journal.all():
+            return
+        own = self._movable(instance, volume, dest)
+        if own.host is None:
+            reason = (
+                "it does not tell where volumes are attached: these credentials are not an administrator's"
+            )
+            raise CloudServiceRefused(service="Cinder", reason=reason)
+        if own.host != self._name(home):
+            reason = f"it is attached on {own.host}, and the server is on {self._name(home)}"
+            raise _unmovable(volume, dest, reason)
+        if (name := opened(own)[0]) != volume.name:
+            reason = f"the definition opens {volume.name}, and Cinder says {name}"
+            raise _unmovable(volume, dest, reason, f"{CLIENT} show {own.id}")
+        journal.intend(_key(volume, home), attachment=own.id, mode=own.mode, device=own.device)
+
+    # -- the attachments ----------------------------------------------------------------------------------
+
+    def _keep(
+        self,
+        records: FencedRecords,
+        instance: str,
+        volume: Volume,
+        mine: list[Attachment],
+        besides: str = "",
+    ) -> list[Attachment]:
+        """See that there is an empty one among *mine* that is not *besides*; return all that the server has then."""
+        if not any(one.empty and one.id != besides for one in mine):
+            journal = records.journal(JOURNAL)
+            for one in [one for one in mine if one.status == "attaching" and _is_ours(journal, volume, one)]:
+                self._fence(records)
+                self._service.complete(one.id)  # Cinder makes no other one before that
+            self._fence(records)
+            home = _entry(records, volume, _ends(records)[0])
+            self._service.reserve(volume.serial or "", instance, home.data.get("mode") if home else None)
+            mine = self._mine(instance, volume)
+        return mine
+
+    def _take(self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool) -> None:
+        journal, key = records.journal(JOURNAL), _key(volume, self._host)
+        if undoing and key not in journal.all():
+            return
+        mine = self._mine(instance, volume)
+        own = _find(mine, journal.get(key))
+        if own is None:
+            mine = self._keep(records, instance, volume, mine)
+            own = self._choose(records, journal, volume, mine)
+        for other in [one for one in mine if one.id != own.id and not one.empty]:
+            if not undoing or not _is_ours(journal, volume, other):
+                reason = f"attachment {other.id} ({other.status}) is in the way"
+                raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
+            mine = self._drop(records, mine, other.id)
+        own = self._open(records, instance, volume, own)
+        if own.status != "attached":
+            self._fence(records)
+            self._service.complete(own.id)
+        name, hosts = opened(own)
+        journal.done(key, **({"name": name, "hosts": hosts} if volume.protocol == "iscsi" else {}))
+        for spare in [one for one in mine if one.id != own.id and one.empty]:
+            mine = self._drop(records, mine, spare.id)
+
+    def _choose(
+        self, records: FencedRecords, journal: Journal, volume: Volume, mine: list[Attachment]
+    ) -> Attachment:
+        """Write down which empty attachment is to be this host's."""
+        own = next((one for one in mine if one.empty), None)
+        if own is None:
+            reason = "Cinder takes the attachment, and does not have it"
+            raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
+        home, key = _entry(records, volume, _ends(records)[0]), _key(volume, self._host)
+        facts = {name: home.data.get(name) for name in ("mode", "device")} if home else {}
+        journal.undone(key)
+        journal.intend(key, **facts, attachment=own.id)
+        return own
+
+    def _open(self, records: FencedRecords, instance: str, volume: Volume, own: Attachment) -> Attachment:
+        """See that the attachment has this host's connector, and that QEMU can open what Cinder says of it."""
+        if not own.connection:
+            entry = _entry(records, volume, self._host)
+            device = (entry.data.get("device") if entry else None) or f"/dev/{volume.target}"
+            self._fence(records)
+            self._service.connect(own.id, self._connector(instance, volume, device))
+            own = _find(self._mine(instance, volume), entry) or dataclasses.replace(own, status="gone")
+        if reason := unusable(volume, own):
+            raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
+        return own
+
+    def _let_go(self, records: FencedRecords, instance: str, volume: Volume) -> None:
+        if self._host == _ends(records)[0]:
+            self._intend(records, instance, volume)  # posted by a version that reserved nothing
+        journal, key = records.journal(JOURNAL), _key(volume, self._host)
+        entry = journal.get(key)
+        if entry is None:
+            return
+        mine = self._mine(instance, volume)
+        if own := _find(mine, entry):
+            # One that is empty still goes, too: a request of a dead worker may be about to connect it.
+            self._drop(records, self._keep(records, instance, volume, mine, own.id), own.id)
+        journal.undone(key)
+
+    def _drop(self, records: FencedRecords, mine: list[Attachment], attachment: str) -> list[Attachment]:
+        """Drop one of the server's attachments, never its last; return the others."""
+        others = [one for one in mine if one.id != attachment]
+        if not others:
+            raise ForeignObject(
+                what=f"attachment {attachment}, the last that the server has,", host=self._host
+            )
+        self._fence(records)
+        self._service.drop(attachment)
+        return others
+
+    def _mine(self, instance: str, volume: Volume) -> list[Attachment]:
+        """Return how the server has the volume; one that is gone it has not."""
+        return [one for one in self._service.attachments_of(instance) if one.volume == volume.serial]
+
+    def _connector(self, instance: str, volume: Volume, device: str) -> dict[str, Any]:
+        """Return what Cinder's drivers ask of a host, as os-brick would say it of one whose QEMU opens the volume."""
+        return {
+            "host": self._name(self._host),
+            "ip": self._address,
+            "platform": "x86_64",
+            "os_type": "linux",
+            "multipath": False,
+            "initiator": volume.initiator or f"{INITIATOR}:{instance}",
+            "mountpoint": device,
+        }
+
+    # -- what leads elsewhere -----------------------------------------------------------------------------
+
+    def _astray(self, domain: Domain, here: str) -> Iterator[Astray]:
+        disks: list[Volume | Disk] = [*domain.volumes, *domain.disks]
+        used = {disk.serial: disk.target for disk in disks if is_cinders(disk)}
+        for one in self._service.attachments_of(domain.uuid):
+            if one.empty:
+                text = f"attachment {one.id} of volume {one.volume} is empty"
+                yield Astray(one.id, text, f"{CLIENT} delete {one.id}")
+            elif one.volume not in used:
+                text = f"volume {one.volume} is attached, and no disk of the definition has that serial"
+                yield Astray(one.id, text, f"{CLIENT} show {one.id}")
+        for serial, target in used.items():
+            found = self._service.volume(serial or "")
+            for one in found.of(domain.uuid) if found else ():
+                if one.host not in (here, None):
+                    yield Astray(
+                        one.id,
+                        f"volume {one.volume} ({target}) is attached on {one.host}",
+                        f"{CLIENT} show {one.id}",
+                    )
+
+    def _name(self, host: str) -> str:
+        return self._names.get(host, host)
+
+    @staticmethod
+    def _fence(records: FencedRecords) -> None:
+        """Send nothing for a leg that was passed over."""
+        with records.transaction():
+            pass
+
+
+def _manner(undoing: bool) -> AbstractContextManager[None]:
+    """Let a step fail if Cinder is away, and its undo wait."""
+    return nullcontext() if undoing else failing("Cinder")
+
+
+def _ends(records: FencedRecords) -> tuple[str, str]:
+    with records.reading() as session:
+        migration = moves.get(session, records.migration)
+        return migration.source_compute, migration.dest_compute
+
+
+def _stays(records: FencedRecords) -> bool:
+    """Tell whether the server is resized where it is: it keeps its attachment."""
+    home, dest = _ends(records)
+    return home == dest
+
+
+def _key(volume: Volume, host: str) -> str:
+    return f"{volume.serial} {host}"
+
+
+def _entry(records: FencedRecords, volume: Volume, host: str) -> JournalEntry | None:
+    return records.journal(JOURNAL).all().get(_key(volume, host))
+
+
+def _find(mine: list[Attachment], entry: JournalEntry | None) -> Attachment | None:
+    return next((one for one in mine if entry and one.id == entry.data["attachment"]), None)
+
+
+def _is_ours(journal: Journal, volume: Volume, attachment: Attachment) -> bool:
+    """Tell whether an attachment of the server's is one by which this migration has given it to a host."""
+    return any(
+        entry.data.get("attachment") == attachment.id
+        for key, entry in journal.all().items()
+        if key.startswith(f"{volume.serial} ")
+    )
+
+
+def _unmovable(disk: Volume | Disk, host: str, reason: str, hint: str | None = None) -> HostlerError:
+    facts = {"hint": hint} if hint else {}
+    return VolumeNotMovable(volume=disk.serial, target=disk.target, host=host, reason=reason, **facts)

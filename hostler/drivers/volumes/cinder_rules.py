@@ -1,0 +1,54 @@
+"""Which volumes of Cinder's go along with their servers, and what QEMU opens of them."""
+
+from __future__ import annotations
+
+import re
+
+from hostler.drivers.volumes.attachments import Attachment, BlockVolume
+from hostler.objects import Disk, Volume
+
+#: Kinds of connection that QEMU opens by itself.
+OPENED = ("rbd", "iscsi")
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_cinders(disk: Volume | Disk) -> bool:
+    """Tell whether its serial number may be a volume's UUID."""
+    return bool(disk.serial and _UUID.fullmatch(disk.serial))
+
+
+def reasons(found: BlockVolume, instance: str) -> dict[str, bool]:
+    """Return what keeps a volume from being moved, and whether it holds."""
+    mine, others = found.of(instance), {one.server or "no server" for one in found.attachments} - {instance}
+    return {
+        "it may be attached to several servers at once (multi-attach): not supported yet": found.multiattach,
+        "it is encrypted: not supported yet": found.encrypted,
+        f"it is attached to {', '.join(sorted(others))}": bool(others),
+        f"its status is {found.status!r}": found.status != "in-use",
+        f"{len(mine)} attachments are the server's, where there should be one that is complete": (
+            [one.status for one in mine] != ["attached"]
+        ),
+    }
+
+
+def unusable(volume: Volume, own: Attachment) -> str:
+    """Return why QEMU cannot open what Cinder says of an attachment, or nothing."""
+    kind = own.connection.get("driver_volume_type")
+    if not own.connection:
+        return f"attachment {own.id} is {own.status}, and Cinder does not say how it is reached"
+    if kind not in OPENED:
+        return f"it is connected by {kind}, which the host does, and not QEMU: not supported yet"
+    if kind != volume.protocol:
+        return f"the definition opens it by {volume.protocol}, and Cinder connects it by {kind}"
+    if kind == "iscsi" and own.connection.get("auth_method"):
+        return "its target wants a password of each host (CHAP): not supported yet"
+    return ""
+
+
+def opened(own: Attachment) -> tuple[str, list[str]]:
+    """Return name and servers of what QEMU opens."""
+    facts = own.connection
+    if facts.get("driver_volume_type") == "iscsi":
+        return f"{facts.get('target_iqn')}/{facts.get('target_lun')}", [str(facts.get("target_portal"))]
+    return str(facts.get("name")), []

@@ -1,0 +1,1 @@
+"""What runs in an environment of a service, not in ours."""

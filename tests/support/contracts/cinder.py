@@ -1,0 +1,600 @@
+"""Volumes of Cinder, before and after each step attached as they should be, and after its undo as before.
+
+A module that takes these tests gives the fixture *cinder*.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+
+from hostler.drivers.hypervisor.domain_xml import read_domain
+from hostler.drivers.volumes.attachments import Attachment, VolumeService
+from hostler.drivers.volumes.cinder import CLIENT, CinderVolumes
+from hostler.drivers.volumes.fake import FakeVolumes
+from hostler.errors import (
+    CloudServiceFailed,
+    Fenced,
+    ForeignObject,
+    HostlerError,
+    ServerUnreachable,
+    VolumeNotMovable,
+    VolumeUnreachable,
+)
+from hostler.objects import Disk, Domain, Volume
+from hostler.records import fence
+from hostler.records.database import Database
+from hostler.records.fence import FencedRecords
+from tests.records_made import make_host, make_instance, make_leg, make_migration
+from tests.support.world import DOMAIN, PORT_MAC
+
+#: What changes Cinder, as :class:`VolumeService` calls it.
+CHANGES = ("reserve", "connect", "complete", "drop")
+
+
+class Stand(Protocol):
+    """A Cinder."""
+
+    service: VolumeService
+
+    def add_volume(self, protocol: str = "rbd", *, shared: bool = False) -> str:
+        """Make a volume; *shared*: for several servers at once. Return its uuid."""
+
+    def attach(self, volume: str, server: str, host: str, device: str) -> str:
+        """Attach it, as Nova does; return the attachment's uuid."""
+
+    def open_to(self, volume: str) -> list[str]:
+        """Return the hosts that its storage has opened it to."""
+
+    def refuse(self, *hosts: str) -> None:
+        """Let the storage open nothing to these hosts."""
+
+    def break_volume(self, volume: str) -> None:
+        """Let its status be ``error``."""
+
+    def fail_next(self, call: str, times: int) -> None:
+        """Let Cinder answer that many calls with what may pass."""
+
+    def lose_next_answer(self, call: str) -> None:
+        """Let the next such change be made, and its answer never come."""
+
+
+@dataclass
+class World:
+    """A server on kvm1 with two volumes that is about to move to kvm2."""
+
+    stand: Stand
+    database: Database
+    instance: str
+    records: FencedRecords
+    volumes: list[Volume]
+
+    def driver(self, host: str, service: Any = None) -> CinderVolumes:
+        return driver(service or self.stand.service, host)
+
+    @property
+    def domain(self) -> Domain:
+        """The server's, as libvirt has it on either host."""
+        xml = DOMAIN.format(name="web1", uuid=self.instance, disks="", mac=PORT_MAC)
+        return dataclasses.replace(read_domain(xml), volumes=self.volumes)
+
+    @property
+    def everything(self) -> list[tuple[Any, ...]]:
+        """Of each volume all that Cinder and its storage say, but for the attachments' uuids."""
+        return [self._all_of(volume) for volume in self.volumes]
+
+    @property
+    def places(self) -> list[tuple[str, list[tuple[str, str | None]], list[str]]]:
+        """Of each volume its status, its attachments' and their hosts, and where its storage is open."""
+        return [
+            (status, [(one.status, one.host) for one in attachments], hosts)
+            for status, attachments, hosts in self.everything
+        ]
+
+    @property
+    def mine(self) -> list[Attachment]:
+        """How the server has its first volume."""
+        found = self.stand.service.attachments_of(self.instance)
+        return [one for one in found if one.volume == self.volumes[0].serial]
+
+    def _all_of(self, volume: Volume) -> tuple[Any, ...]:
+        found = self.stand.service.volume(volume.serial or "")
+        assert found is not None
+        attachments = sorted(map(_anonymous, found.attachments), key=repr)
+        return found.status, attachments, self.stand.open_to(found.id)
+
+    def reserve(self, service: Any = None) -> None:
+        for volume in self.volumes:
+            self.driver("kvm2", service).reserve(self.records, self.instance, volume)
+
+    def let_go(self, service: Any = None) -> None:
+        for volume in self.volumes:
+            self.driver("kvm1", service).disconnect(self.records, self.instance, volume)
+
+    def take(self, service: Any = None) -> None:
+        for volume in self.volumes:
+            self.driver("kvm2", service).connect(self.records, self.instance, volume)
+
+    def move(self, service: Any = None) -> None:
+        self.reserve(service)
+        self.let_go(service)
+        self.take(service)
+
+    def give_back(self, service: Any = None) -> None:
+        """Undo the last step; on the way back behind the hand-over it comes first, too."""
+        for volume in reversed(self.volumes):
+            self.driver("kvm2", service).disconnect(self.records, self.instance, volume, undoing=True)
+
+    def take_back(self, service: Any = None) -> None:
+        for volume in reversed(self.volumes):
+            self.driver("kvm1", service).connect(self.records, self.instance, volume, undoing=True)
+
+    def release(self, service: Any = None) -> None:
+        for volume in reversed(self.volumes):
+            self.driver("kvm2", service).release(self.records, self.instance, volume)
+
+    def undo(self, service: Any = None) -> None:
+        """Undo all of it, whatever was done."""
+        self.give_back(service)
+        self.take_back(service)
+        self.release(service)
+
+
+def driver(service: VolumeService, host: str) -> CinderVolumes:
+    return CinderVolumes(service, FakeVolumes(host), host, "127.0.0.1")
+
+
+def _anonymous(one: Attachment) -> Attachment:
+    connection = {key: value for key, value in one.connection.items() if key != "attachment_id"}
+    return dataclasses.replace(one, id="", connection=connection)
+
+
+def volume_of(uuid: str, letter: str, protocol: str = "rbd") -> Volume:
+    """The disk of a definition that opens it as Cinder says of kvm1."""
+    name = f"volumes/volume-{uuid}" if protocol != "iscsi" else f"iqn.2010-10.org.openstack:volume-{uuid}/1"
+    hosts = ["10.0.0.1:6789"] if protocol != "iscsi" else ["10.0.0.2:3260"]
+    return Volume(f"vd{letter}", protocol, name, hosts, serial=uuid)
+
+
+def add(world: World, protocol: str = "rbd", host: str = "kvm1") -> Volume:
+    """Give the server one more volume, the only one that is moved."""
+    made = world.stand.add_volume(protocol)
+    world.stand.attach(made, world.instance, host, "/dev/vdd")
+    world.volumes = [volume_of(made, "d", protocol)]
+    return world.volumes[0]
+
+
+def make_world(cinder: Stand, database: Database, letters: str) -> World:
+    """Attach its volumes on kvm1, as Nova or an operator would."""
+    with database.transaction() as session:
+        for host in ("kvm1", "kvm2"):
+            make_host(session, host)
+        instance = make_instance(session, "kvm1")
+    volumes = [volume_of(cinder.add_volume(), letter) for letter in letters]
+    for volume in volumes:
+        cinder.attach(volume.serial or "", instance, "kvm1", f"/dev/{volume.target}")
+    return World(cinder, database, instance, make_leg(database, instance), volumes)
+
+
+@pytest.fixture
+def world(cinder: Stand, database: Database) -> World:
+    """With two volumes."""
+    return make_world(cinder, database, "bc")
+
+
+@pytest.fixture
+def short(cinder: Stand, database: Database) -> World:
+    """With one, for what is tried at each change."""
+    return make_world(cinder, database, "b")
+
+
+HOME = ("in-use", [("attached", "kvm1")], ["kvm1"])
+BOTH = ("in-use", [("attached", "kvm1"), ("reserved", None)], ["kvm1"])
+BETWEEN = ("reserved", [("reserved", None)], list[str]())
+THERE = ("in-use", [("attached", "kvm2")], ["kvm2"])
+
+
+def test_the_place_is_kept_from_the_first_step_to_the_last(world: World) -> None:
+    assert world.places == [HOME] * 2
+    for step, place in ((world.reserve, BOTH), (world.let_go, BETWEEN), (world.take, THERE)):
+        for _ in range(2):
+            step()
+            assert world.places == [place] * 2
+
+
+@pytest.mark.parametrize("far", ["reserve", "let_go", "take"])
+def test_what_is_undone_is_as_it_was_but_for_the_attachments_names(world: World, far: str) -> None:
+    before = world.everything
+    for step in ("reserve", "let_go", "take"):
+        getattr(world, step)()
+        if step == far:
+            break
+    assert world.everything != before
+    for _ in range(2):
+        world.undo()
+        assert world.everything == before
+
+
+def test_an_undo_before_the_source_has_let_go_leaves_its_very_attachment(short: World) -> None:
+    before = short.mine
+    short.reserve()
+    short.undo()
+    assert short.mine == before
+
+
+def test_a_server_that_goes_back_has_its_volumes_as_they_were(world: World) -> None:
+    before = world.everything
+    world.move()
+    world.give_back()
+    assert world.places == [BETWEEN] * 2
+    world.take_back()
+    assert world.everything == before
+
+
+def test_a_way_back_that_fails_leaves_the_volumes_where_they_were_moved_to(short: World) -> None:
+    short.move()
+    before = short.everything
+    short.give_back()
+    (volume,) = short.volumes
+    short.driver("kvm2").connect(short.records, short.instance, volume, undoing=True)
+    assert short.everything == before
+
+
+def test_a_flow_that_reserves_nothing_moves_its_volumes_and_brings_them_back(short: World) -> None:
+    """As versions before the step that reserves have posted them."""
+    before = short.everything
+    short.let_go()
+    assert short.places == [BETWEEN]
+    short.take()
+    assert short.places == [THERE]
+    short.give_back()
+    short.take_back()
+    assert short.everything == before
+
+
+def test_an_undo_of_what_was_never_begun_changes_nothing(world: World) -> None:
+    before = world.everything
+    world.undo()
+    assert world.everything == before
+
+
+def test_only_what_was_reserved_is_undone(world: World) -> None:
+    before = world.everything
+    world.driver("kvm2").reserve(world.records, world.instance, world.volumes[0])
+    other = world.volumes[1].serial or ""
+    world.stand.service.reserve(other, world.instance, None)
+    world.undo()
+    assert world.places == [HOME, BOTH]
+    (empty,) = [one for one in world.stand.service.attachments_of(world.instance) if one.empty]
+    world.stand.service.drop(empty.id)
+    assert world.everything == before
+
+
+def test_nobody_gets_the_volume_while_it_has_no_host(short: World) -> None:
+    short.reserve()
+    short.let_go()
+    with pytest.raises(HostlerError, match="Cinder refuses: 400"):
+        short.stand.service.reserve(short.volumes[0].serial or "", str(uuid.uuid4()), None)
+    assert short.places == [BETWEEN]
+
+
+def test_a_destination_that_the_storage_does_not_know_fails_the_step(short: World) -> None:
+    before = short.everything
+    short.stand.refuse("kvm2")
+    short.reserve()
+    short.let_go()
+    with pytest.raises(CloudServiceFailed, match="host kvm2 is refused"):
+        short.take()
+    short.undo()
+    assert short.everything == before
+
+
+def test_the_source_takes_over_what_a_dead_destination_has(short: World) -> None:
+    before = short.everything
+    short.move()
+    short.take_back()
+    assert short.everything == before
+    short.give_back()  # the destination is there again, and owes that
+    short.release()
+    assert short.everything == before
+
+
+def test_a_target_that_differs_by_host_is_told_to_the_definition(world: World) -> None:
+    volume = add(world, "iscsi")
+    before = world.everything
+    world.move()
+    there = world.driver("kvm2").mapping(world.records, [volume])
+    assert there == {"vdd": dataclasses.replace(volume, name=f"{volume.name[:-1]}2")}
+    assert world.driver("kvm1").mapping(world.records, [volume]) == {}
+    world.undo()
+    assert world.everything == before
+    assert world.driver("kvm1").mapping(world.records, [volume]) == {}
+
+
+def test_a_server_that_is_resized_where_it_is_keeps_its_attachment(short: World) -> None:
+    before, (volume,), kvm1 = short.everything, short.volumes, short.driver("kvm1")
+    with short.database.transaction() as session:
+        number = make_migration(session, short.instance, dest_compute="kvm1")
+        fence.raise_fence(session, number, 1)
+    records = FencedRecords(short.database, number, 1, "kvm1")
+    kvm1.disconnect(records, short.instance, volume)
+    kvm1.connect(records, short.instance, volume)
+    assert short.everything == before
+
+
+def test_a_volume_that_is_no_cinders_is_left_to_qemu(short: World) -> None:
+    plain = Volume("vdz", "nbd", "data", ["10.0.0.9:10809"], serial="0001")
+    kvm2 = short.driver("kvm2")
+    kvm2.reserve(short.records, short.instance, plain)
+    kvm2.connect(short.records, short.instance, plain)
+    assert short.driver("kvm2").mapping(short.records, [plain]) == {}
+    kvm2.disconnect(short.records, short.instance, plain)
+
+
+# -- refused ----------------------------------------------------------------------------------------------
+
+
+def refused(world: World) -> str:
+    """Why a dry run and the step that reserves refuse; nothing is changed."""
+    before = [volume.serial and world.stand.service.volume(volume.serial) for volume in world.volumes]
+    with pytest.raises(VolumeNotMovable) as told:
+        world.reserve()
+    assert told.value.hint.startswith("openstack ")
+    assert str(told.value) in world.driver("kvm2").destination_problems(world.domain)
+    world.undo()
+    after = [volume.serial and world.stand.service.volume(volume.serial) for volume in world.volumes]
+    assert after == before
+    return str(told.value)
+
+
+def test_volumes_that_can_move_are_no_problem_before_the_move_and_behind_it(world: World) -> None:
+    assert world.driver("kvm2").destination_problems(world.domain) == []
+    world.move()
+    assert world.driver("kvm1").destination_problems(world.domain) == []
+
+
+def test_a_volume_that_does_not_exist_is_refused(short: World) -> None:
+    gone = str(uuid.uuid4())
+    short.volumes = [volume_of(gone, "d")]
+    assert refused(short) == f"volume {gone} (vdd) cannot be moved to kvm2: Cinder has no such volume"
+
+
+def test_a_volume_of_another_server_is_refused(short: World) -> None:
+    made, other = short.stand.add_volume(), str(uuid.uuid4())
+    short.stand.attach(made, other, "kvm1", "/dev/vdb")
+    short.volumes = [volume_of(made, "d")]
+    assert f"it is attached to {other}" in refused(short)
+
+
+def test_a_volume_that_is_nobodys_is_refused(short: World) -> None:
+    short.volumes = [volume_of(short.stand.add_volume(), "d")]
+    assert "its status is 'available'; 0 attachments are the server's" in refused(short)
+
+
+def test_a_volume_in_error_is_refused(short: World) -> None:
+    short.stand.break_volume(short.volumes[0].serial or "")
+    assert "its status is 'error'" in refused(short)
+
+
+def test_a_volume_that_somebody_moves_already_is_refused(short: World) -> None:
+    short.stand.service.reserve(short.volumes[0].serial or "", short.instance, None)
+    assert "2 attachments are the server's" in refused(short)
+
+
+def test_a_volume_for_several_servers_is_refused_by_that_name(short: World) -> None:
+    made = short.stand.add_volume(shared=True)
+    short.stand.attach(made, short.instance, "kvm1", "/dev/vdd")
+    short.volumes = [volume_of(made, "d")]
+    assert "(multi-attach): not supported yet" in refused(short)
+
+
+def test_a_volume_that_the_host_would_have_to_connect_is_refused_by_its_kind(short: World) -> None:
+    add(short, "fibre_channel")
+    assert "it is connected by fibre_channel, which the host does, and not QEMU" in refused(short)
+
+
+def test_a_volume_that_is_attached_on_another_host_than_the_server_is_on_is_refused(short: World) -> None:
+    add(short, host="kvm9")
+    with pytest.raises(VolumeNotMovable, match="it is attached on kvm9, and the server is on kvm1"):
+        short.reserve()
+    short.undo()
+
+
+def test_a_definition_that_opens_something_else_is_refused(short: World) -> None:
+    short.volumes = [dataclasses.replace(short.volumes[0], name="volumes/another")]
+    with pytest.raises(
+        VolumeNotMovable, match="the definition opens volumes/another, and Cinder says"
+    ) as told:
+        short.reserve()
+    assert told.value.hint.startswith(f"{CLIENT} show ")
+
+
+def test_a_disk_that_the_host_has_attached_is_refused_and_named(short: World) -> None:
+    serial = short.volumes[0].serial
+    domain = dataclasses.replace(
+        short.domain, volumes=[], disks=[Disk("vdb", "/dev/sdb", "raw", block=True, serial=serial)]
+    )
+    (problem,) = short.driver("kvm2").destination_problems(domain)
+    assert problem == (
+        f"volume {serial} (vdb) cannot be moved to kvm2: the host has attached it, and not QEMU: not supported yet"
+    )
+    unknown = dataclasses.replace(domain.disks[0], serial=str(uuid.uuid4()))
+    assert short.driver("kvm2").destination_problems(dataclasses.replace(domain, disks=[unknown])) == []
+
+
+# -- others, the dead and the late ------------------------------------------------------------------------
+
+
+def test_the_last_attachment_of_a_server_is_never_dropped(short: World) -> None:
+    short.reserve()
+    home = next(one for one in short.mine if not one.empty)
+    short.stand.service.drop(home.id)
+    with pytest.raises(ForeignObject, match="the last that the server has"):
+        short.release()
+    assert short.places == [BETWEEN]
+
+
+def test_an_attachment_that_others_made_meanwhile_is_left_and_fails_the_step(short: World) -> None:
+    short.reserve()
+    short.let_go()
+    (empty,) = short.mine
+    short.stand.service.connect(empty.id, {"host": "kvm9", "mountpoint": "/dev/vdb"})
+    short.stand.service.complete(empty.id)
+    with pytest.raises(VolumeUnreachable, match=rf"attachment {empty.id} \(attached\) is in the way"):
+        short.take()
+    with pytest.raises(VolumeUnreachable, match="is in the way"):
+        short.undo()
+    assert ("attached", "kvm9") in short.places[0][1]
+
+
+@pytest.mark.parametrize("call", CHANGES)
+def test_a_change_whose_answer_was_lost_is_made_once(short: World, call: str) -> None:
+    before = short.everything
+    short.stand.lose_next_answer(call)
+    with pytest.raises(CloudServiceFailed):
+        short.move()
+    short.move()
+    assert short.places == [THERE]
+    short.undo()
+    assert short.everything == before
+
+
+@pytest.mark.parametrize("call", CHANGES)
+def test_an_undo_whose_answer_was_lost_is_undone_once(short: World, call: str) -> None:
+    before = short.everything
+    short.move()
+    short.stand.lose_next_answer(call)
+    with pytest.raises(ServerUnreachable):
+        short.undo()
+    short.undo()
+    assert short.everything == before
+
+
+@pytest.mark.parametrize("call", ["volume", *CHANGES])
+def test_a_cinder_that_is_away_fails_the_step_and_postpones_the_undo(short: World, call: str) -> None:
+    before = short.everything
+    short.stand.fail_next(call, 1)
+    with pytest.raises(CloudServiceFailed, match="Cinder failed"):
+        short.move()
+    short.undo()
+    assert short.everything == before
+    if call != "volume":
+        short.move()
+        short.stand.fail_next(call, 1)
+        with pytest.raises(ServerUnreachable):
+            short.undo()
+        short.undo()
+        assert short.everything == before
+
+
+class Killed(BaseException):
+    """The worker is gone, with its request before it, or behind."""
+
+
+class Mortal:
+    """The service of a worker that dies at its change number *left*; after each the server still has its volumes."""
+
+    def __init__(self, world: World, left: int, *, done: bool) -> None:
+        self._world, self.left, self._done = world, left, done
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._world.stand.service, name)
+        return self._mortal(found) if name in CHANGES else found
+
+    def _mortal(self, change: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            self.left -= 1
+            if self.left == 0 and not self._done:
+                raise Killed
+            change(*args)
+            self._see_kept()
+            if self.left == 0:
+                raise Killed
+
+        return call
+
+    def _see_kept(self) -> None:
+        found = self._world.stand.service.attachments_of(self._world.instance)
+        for volume in self._world.volumes:
+            mine = [one for one in found if one.volume == volume.serial]
+            assert mine, "the volume is anybody's"
+            assert len([one for one in mine if one.connection]) <= 1, "two hosts have it"
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(short: World, done: bool) -> None:
+    before = short.everything
+    for number in itertools.count(1):
+        mortal = Mortal(short, number, done=done)
+        with suppress(Killed):
+            short.move(mortal)
+        if number % 2:
+            short.move()
+            assert short.places == [THERE], f"change {number}"
+        if mortal.left > 0:
+            break
+        short.undo()
+        assert short.everything == before, f"change {number}"
+    assert number == 5, "an empty one is made, the source's is dropped, the other connected and complete"
+    short.move()
+    for number in itertools.count(1):
+        mortal = Mortal(short, number, done=done)
+        with suppress(Killed):
+            short.undo(mortal)
+        short.undo()
+        assert short.everything == before, f"change {number}"
+        if mortal.left > 0:
+            break
+        short.move()
+    assert number == 5, "the same from the other end"
+
+
+@pytest.mark.parametrize("change", [2, 4, 6])
+def test_a_worker_that_dies_between_two_volumes_is_undone(world: World, change: int) -> None:
+    before, mortal = world.everything, Mortal(world, change, done=False)
+    with pytest.raises(Killed):
+        world.move(mortal)
+    world.undo()
+    assert world.everything == before
+
+
+def test_a_leg_that_was_passed_over_changes_nothing(short: World) -> None:
+    short.reserve()
+    before = short.everything
+    with short.database.transaction() as session:
+        fence.raise_fence(session, short.records.migration, 2)
+    for step in (short.let_go, short.release):
+        with pytest.raises(Fenced):
+            step()
+    assert short.everything == before
+
+
+# -- astray -----------------------------------------------------------------------------------------------
+
+
+def test_an_attachment_that_nothing_uses_is_named_with_what_drops_it(short: World) -> None:
+    assert short.driver("kvm1").astray(short.domain, "kvm1") == []
+    serial = short.volumes[0].serial or ""
+    short.stand.service.reserve(serial, short.instance, None)
+    (empty,) = [one for one in short.mine if one.empty]
+    (found,) = short.driver("kvm1").astray(short.domain, "kvm1")
+    assert found.text == f"attachment {empty.id} of volume {serial} is empty"
+    assert found.command == f"{CLIENT} delete {empty.id}"
+
+
+def test_a_volume_that_is_attached_elsewhere_or_is_no_disk_is_named(world: World) -> None:
+    first, second = world.volumes
+    found = world.driver("kvm2").astray(dataclasses.replace(world.domain, volumes=[first]), "kvm2")
+    assert sorted(one.text for one in found) == sorted(
+        [
+            f"volume {first.serial} (vdb) is attached on kvm1",
+            f"volume {second.serial} is attached, and no disk of the definition has that serial",
+        ]
+    )
