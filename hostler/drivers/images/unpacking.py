@@ -1,0 +1,140 @@
+"""The receiver's second process, for blocks that travel packed: nbdkit's ``python`` plugin with :mod:`.unpacker`.
+
+It has the first one's user, key, files and peer, and a port of its own, which the source reads from the first one's
+export ``packed``: a source of an earlier version never asks. A copy goes without it where it cannot run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler import errors
+from hostler.drivers import processes as process
+from hostler.drivers.images import state, unpacker
+from hostler.drivers.images.serving import Servers, Service
+from hostler.objects import Record
+
+LOG = logging.getLogger(__name__)
+
+#: The export that tells the port, 0 for none, and its contents.
+EXPORT, PORT = "packed", struct.Struct("<Q")
+HINT = "apt install nbdkit-plugin-python python3-zstandard, or set [images] compress = never"
+
+
+@dataclass(frozen=True)
+class Unpacking(Record):
+    """The process as it is recorded."""
+
+    port: int
+    process: process.Process | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a migration's receiver has its files, and what the two processes share."""
+
+    migration: str
+    peer: str
+    home: Path
+    run_home: Path
+    user: int
+    parts: list[str]  #: names of the exports that take blocks
+
+    @property
+    def exports(self) -> Path:
+        """What nbdkit offers."""
+        return self.run_home / "exports"
+
+
+class Unpackers:
+    """Starts and finds the second processes of a host's receivers; none of it is a reason to fail."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._complaint = ""
+
+    def serve(self, place: Place, ports: Iterable[int]) -> None:
+        """See that it runs, at its old port or one of *ports*, and that the source can know."""
+        known = recorded(place.home)
+        if known and known.process and known.process.alive:
+            return
+        if not (place.exports / EXPORT).exists():
+            return  # its receiver was started by an earlier version, and cannot tell
+        try:
+            port = self._start(place, [known.port, *ports] if known else ports)
+        except errors.ReceiverUnavailable as error:
+            port = 0
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                LOG.warning("images arrive here as they are, never packed: %s; %s", error, HINT)
+        tell(place.exports, port)
+
+    def _start(self, place: Place, ports: Iterable[int]) -> int:
+        service = _service(place)
+        with self._servers.listen(ports, place.peer) as sock:
+            port: int = sock.getsockname()[1]
+            launched = self._servers.launch(service, sock.fileno(), place.home, place.run_home)
+        record = Unpacking(port, launched)
+        state.write_private(place.home / "unpacker.json", json.dumps(record.to_dict(), indent=1))
+        try:
+            self._servers.ready(service, launched, place.home, place.run_home)
+        except errors.ReceiverUnavailable:
+            end(place.home)
+            raise
+        return port
+
+
+def recorded(home: Path) -> Unpacking | None:
+    """Return the process that a migration has, or had."""
+    try:
+        return Unpacking.from_dict(json.loads((home / "unpacker.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def end(home: Path) -> None:
+    """End the process, see it gone and forget it. Nothing if there is none."""
+    if known := recorded(home):
+        if known.process:
+            known.process.end()
+        state.remove(home / "unpacker.json")
+
+
+def give_way(homes: Iterable[Path], ports: Sequence[int]) -> int | None:
+    """End a process that holds one of *ports*, which a receiver needs to run at all; return the port."""
+    for home in homes:
+        known = recorded(home)
+        if known and known.port in ports:
+            end(home)
+            return known.port
+    return None
+
+
+def tell(exports: Path, port: int) -> None:
+    """Tell the source at which port blocks may travel packed; the file stays the one that nbdkit was given."""
+    fd = os.open(exports / EXPORT, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(fd, PORT.pack(port), 0)
+    finally:
+        os.close(fd)
+
+
+def _service(place: Place) -> Service:
+    script = state.private_directory(place.run_home / "plugin") / "unpacker.py"
+    shutil.copyfile(unpacker.__file__, script)
+    return Service(
+        name="unpacker",
+        migration=place.migration,
+        # "dir=" is also what the receiver's end knows a process by that was started but never recorded
+        plugin=lambda inside: ["python", str(inside(script)), f"dir={inside(place.exports)}"],
+        files=[script, *(place.exports / name for name in place.parts)],
+        user=place.user,
+        environment={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"},
+    )
