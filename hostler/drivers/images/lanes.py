@@ -121,10 +121,10 @@ class Lanes:
 
     def _frame(self, view: memoryview) -> bytes | None:
         """Return a frame that stands for *view*; None where that is not worth it."""
-        began = time.monotonic()
+        began = time.thread_time()
         packed = self._zstd.compress(view)
         length = HEAD.size + len(packed)
-        self._choice.looked(len(view), length, time.monotonic() - began)
+        self._choice.looked(len(view), length, time.thread_time() - began)
         return HEAD.pack(MAGIC, len(view)) + packed if length < WORTH * len(view) else None
 
     @contextmanager

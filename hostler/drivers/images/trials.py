@@ -166,18 +166,29 @@ class Trials:
     def _judge(self, lasted_s: float) -> None:
         """Go one step on if enough was counted."""
         least_s = 0.0 if self._tried is None else SHARE * (self._clock() - self._tried)
-        if self._pieces < PIECES or lasted_s < least_s or lasted_s <= 0:
+        enough = self._pieces >= PIECES and lasted_s >= least_s
+        if lasted_s <= 0:
             return
-        rate = self._bytes / lasted_s
         if self._before is not None:
-            plain, packed = (self._before, rate) if self._pack else (rate, self._before)
-            pack = packed > GAIN * plain
-            self._settle(pack=pack, again_s=FIRST_S if pack == self._pack else 2 * self._distance_s)
-        elif not self._pack and rate > self._pack_rate * self._connections:
+            self._compare(self._before, lasted_s, enough=enough)
+        elif enough:
+            self._try(self._bytes / lasted_s)
+
+    def _try(self, rate: float) -> None:
+        """Try the other way beside *rate*, which this one has come to."""
+        if not self._pack and rate > self._pack_rate * self._connections:
             self._settle(pack=False, again_s=2 * self._distance_s)
-        else:
-            self._before = rate
-            self._begin(not self._pack)
+            return
+        self._before = rate
+        self._begin(not self._pack)
+
+    def _compare(self, before: float, lasted_s: float, *, enough: bool) -> None:
+        """Choose, also before *enough* was counted, if the way that is tried cannot come up to the other any more."""
+        rate = self._bytes * max(PIECES / self._pieces, 1) / lasted_s
+        wins = rate > GAIN * before if self._pack else GAIN * rate >= before
+        if enough or not wins:
+            again_s = FIRST_S if wins else 2 * self._distance_s
+            self._settle(pack=self._pack is wins, again_s=again_s)
 
     def _settle(self, *, pack: bool, again_s: float) -> None:
         """Take that way until the next trial, which comes sooner where the last one has changed something."""
