@@ -8,6 +8,28 @@ import stat
 from pathlib import Path
 
 from hostler.drivers import devices
+from hostler.drivers.images import ledger, manifest, state
+from hostler.objects import Export
+
+
+def prepare(export: Export, part: Path, notes: Path, kept: Path) -> None:
+    """Make the file *part*, or see that the device is there; and those of its manifest and of its ledger."""
+    if export.block:
+        check_device(part, export.size_bytes)
+    else:
+        if not part.exists():
+            state.remove(kept)  # first: it must not tell of another file's blocks
+        make_sparse(part, export.size_bytes)
+    make_sparse(notes, manifest.upper_bound(export.size_bytes))
+    make_sparse(kept, ledger.upper_bound(export.size_bytes))
+
+
+def gone(export: Export, part: Path, notes: Path) -> Path | None:
+    """Return which of what :func:`prepare` made is not there any more; None if all of it is."""
+    if export.block and devices.look(part) is None:
+        return part
+    files = (notes,) if export.block else (part, notes)
+    return next((path for path in files if path.is_symlink() or not path.is_file()), None)
 
 
 def check_device(path: Path, size: int) -> None:

@@ -21,16 +21,14 @@ On disk::
 from __future__ import annotations
 
 import ipaddress
-import json
 import shutil
 import socket
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers import devices
 from hostler.drivers import processes as process
 from hostler.drivers.images import (
     UNPROVEN,
@@ -38,28 +36,17 @@ from hostler.drivers.images import (
     check,
     confined,
     found,
-    ledger,
-    manifest,
     parts,
+    recorded,
     state,
     tls,
     unpacking,
     x509,
 )
 from hostler.drivers.images.checker import Asked, Checker
+from hostler.drivers.images.recorded import Receiving
 from hostler.drivers.images.serving import Servers, Service
-from hostler.objects import Export, Identity, ReceiverAddress, Record
-
-
-@dataclass(frozen=True)
-class Receiving(Record):
-    """A receiver as it is recorded."""
-
-    migration: str
-    peer: str
-    port: int  #: 0 before the first start
-    exports: list[Export]
-    process: process.Process | None = None
+from hostler.objects import Export, Identity, ReceiverAddress
 
 
 class NbdReceiver:
@@ -138,7 +125,7 @@ class NbdReceiver:
             shutil.rmtree(self._run_home(migration), ignore_errors=True)
             if home.is_dir():
                 self._keys.remove(home)
-                state.remove(home / "receiver.json")
+                state.remove(home / recorded.RECEIVER)
             if checker := self._checkers.pop(migration, None):
                 checker.end()
 
@@ -167,7 +154,7 @@ class NbdReceiver:
 
     def open_migrations(self) -> list[str]:
         """Return the migrations whose receiver is recorded on this host."""
-        return sorted(path.parent.name for path in self._state_dir.glob("*/receiver.json"))
+        return sorted(path.parent.name for path in self._state_dir.glob(f"*/{recorded.RECEIVER}"))
 
     # -- records ------------------------------------------------------------------------------------------
 
@@ -181,15 +168,10 @@ class NbdReceiver:
         return self._run_home(migration) / "exports"
 
     def _recorded(self, migration: str) -> Receiving | None:
-        try:
-            text = (self._home(migration) / "receiver.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        return Receiving.from_dict(json.loads(text))
+        return recorded.receiving(self._home(migration))
 
     def _record(self, receiving: Receiving) -> None:
-        text = json.dumps(receiving.to_dict(), indent=1)
-        state.write_private(self._home(receiving.migration) / "receiver.json", text)
+        recorded.write(self._home(receiving.migration), receiving)
 
     def _promised(self, migration: str) -> set[int]:
         """Ports of other receivers, also of those that are down for the moment."""
@@ -216,18 +198,12 @@ class NbdReceiver:
         for export in receiving.exports:
             if not export.name.isdecimal():
                 raise self._unavailable(f"export name {export.name!r} is no number")
-            kept = self._ledger(receiving.migration, export)
+            notes, kept = (
+                self._manifest(receiving.migration, export),
+                self._ledger(receiving.migration, export),
+            )
             try:
-                if export.block:
-                    parts.check_device(self._local(export.part), export.size_bytes)
-                else:
-                    if not self._local(export.part).exists():
-                        state.remove(kept)  # first: it must not tell of another file's blocks
-                    parts.make_sparse(self._local(export.part), export.size_bytes)
-                parts.make_sparse(
-                    self._manifest(receiving.migration, export), manifest.upper_bound(export.size_bytes)
-                )
-                parts.make_sparse(kept, ledger.upper_bound(export.size_bytes))
+                parts.prepare(export, self._local(export.part), notes, kept)
             except OSError as error:
                 raise self._unavailable(f"{export.part}: {error.strerror}") from error
 
@@ -259,12 +235,9 @@ class NbdReceiver:
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:
-            part, notes = self._local(export.part), self._manifest(record.migration, export)
-            if export.block and devices.look(part) is None:
-                raise self._unavailable(f"{part} is gone")
-            for path in (notes,) if export.block else (part, notes):
-                if path.is_symlink() or not path.is_file():
-                    raise self._unavailable(f"{path} is gone")
+            gone = parts.gone(export, self._local(export.part), self._manifest(record.migration, export))
+            if gone is not None:
+                raise self._unavailable(f"{gone} is gone")
 
     # -- the process --------------------------------------------------------------------------------------
 
@@ -283,34 +256,28 @@ class NbdReceiver:
         self._check(record)
         if self._unpackers is not None:
             taken = {record.port, *self._promised(record.migration)}
-            self._unpackers.serve(self._place(record), [p for p in reversed(self._ports) if p not in taken])
-
-    def _place(self, record: Receiving) -> unpacking.Place:
-        return unpacking.Place(
-            migration=record.migration,
-            peer=record.peer,
-            home=self._home(record.migration),
-            run_home=self._run_home(record.migration),
-            user=self._user(record),
-            parts=[export.name for export in record.exports],
-        )
+            place = unpacking.Place(
+                migration=record.migration,
+                peer=record.peer,
+                home=self._home(record.migration),
+                run_home=self._run_home(record.migration),
+                user=self._user(record),
+                parts=[export.name for export in record.exports],
+            )
+            self._unpackers.serve(place, [port for port in reversed(self._ports) if port not in taken])
 
     def _check(self, record: Receiving) -> None:
         """Answer what the source asks about this host's disk."""
         known = self._checkers.pop(record.migration, None)
         if known is not None:
             known.end()
-        asked = [
-            Asked(
-                self._questions(record.migration, export),
-                self._manifest(record.migration, export),
-                self._local(export.part),
-                export,
-            )
-            for export in record.exports
-        ]
-        recorded = self._home(record.migration) / "receiver.json"
-        self._checkers[record.migration] = Checker(record.migration, asked, recorded.exists)
+        asked = [self._asked(record.migration, export) for export in record.exports]
+        path = self._home(record.migration) / recorded.RECEIVER
+        self._checkers[record.migration] = Checker(record.migration, asked, path.exists)
+
+    def _asked(self, migration: str, export: Export) -> Asked:
+        questions, notes = self._questions(migration, export), self._manifest(migration, export)
+        return Asked(questions, notes, self._local(export.part), export)
 
     def _runs(self, record: Receiving) -> bool:
         return record.process is not None and record.process.alive
@@ -328,7 +295,7 @@ class NbdReceiver:
         for directory in (exports, confined.inside(exports)):
             for stray in process.running_with(f"dir={directory}"):
                 stray.end()
-        state.remove(self._home(migration) / "unpacker.json")
+        state.remove(self._home(migration) / recorded.UNPACKER)
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)

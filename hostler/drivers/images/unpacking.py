@@ -6,7 +6,6 @@ export ``packed``: a source of an earlier version never asks. A copy goes withou
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,24 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers import processes as process
-from hostler.drivers.images import state, unpacker
+from hostler.drivers.images import recorded, state, unpacker
+from hostler.drivers.images.recorded import Unpacking
 from hostler.drivers.images.serving import Servers, Service
-from hostler.objects import Record
 
 LOG = logging.getLogger(__name__)
 
 #: The export that tells the port, 0 for none, and its contents.
 EXPORT, PORT = "packed", struct.Struct("<Q")
 HINT = "apt install nbdkit-plugin-python python3-zstandard, or set [images] compress = never"
-
-
-@dataclass(frozen=True)
-class Unpacking(Record):
-    """The process as it is recorded."""
-
-    port: int
-    process: process.Process | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class Unpackers:
 
     def serve(self, place: Place, ports: Iterable[int]) -> None:
         """See that it runs, at its old port or one of *ports*, and that the source can know."""
-        known = recorded(place.home)
+        known = recorded.unpacking(place.home)
         if known and known.process and known.process.alive:
             return
         if not (place.exports / EXPORT).exists():
@@ -81,8 +71,7 @@ class Unpackers:
         with self._servers.listen(ports, place.peer) as sock:
             port: int = sock.getsockname()[1]
             launched = self._servers.launch(service, sock.fileno(), place.home, place.run_home)
-        record = Unpacking(port, launched)
-        state.write_private(place.home / "unpacker.json", json.dumps(record.to_dict(), indent=1))
+        recorded.write(place.home, Unpacking(port, launched))
         try:
             self._servers.ready(service, launched, place.home, place.run_home)
         except errors.ReceiverUnavailable:
@@ -91,26 +80,18 @@ class Unpackers:
         return port
 
 
-def recorded(home: Path) -> Unpacking | None:
-    """Return the process that a migration has, or had."""
-    try:
-        return Unpacking.from_dict(json.loads((home / "unpacker.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
 def end(home: Path) -> None:
     """End the process, see it gone and forget it. Nothing if there is none."""
-    if known := recorded(home):
+    if known := recorded.unpacking(home):
         if known.process:
             known.process.end()
-        state.remove(home / "unpacker.json")
+        state.remove(home / recorded.UNPACKER)
 
 
 def give_way(homes: Iterable[Path], ports: Sequence[int]) -> int | None:
     """End a process that holds one of *ports*, which a receiver needs to run at all; return the port."""
     for home in homes:
-        known = recorded(home)
+        known = recorded.unpacking(home)
         if known and known.port in ports:
             end(home)
             return known.port

@@ -20,6 +20,8 @@ from hostler import errors
 from hostler.drivers.images import tls, unpacker, unpacking
 from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.link import Broken, Link
+from hostler.drivers.images.recorded import Unpacking
+from hostler.drivers.images.recorded import unpacking as unpacking_of
 from hostler.drivers.images.unpacker import HEAD, MAGIC, MOST_BYTES
 from hostler.drivers.processes import Process
 from hostler.jobboard.doctor.look import _running
@@ -75,6 +77,8 @@ REFUSED = {
     "no length": head(0) + GOOD[HEAD.size :],
     "zstd does not say its length": frame(DATA, write_content_size=False),
     "without a checksum": frame(DATA, write_checksum=False),
+    "something else in place of a checksum": frame(DATA, write_checksum=False) + GOOD[-4:],
+    "of another kind": b"hzf2" + GOOD[4:],
     "a bit that fell over": flipped(GOOD, len(GOOD) - 12),
     "a checksum of something else": flipped(GOOD, len(GOOD) - 2),
     "too long": frame(bytes(MOST_BYTES + 4096)),
@@ -138,8 +142,8 @@ class Opened:
             return os.pread(file.fileno(), length, offset)
 
 
-def recorded(pair: Pair) -> unpacking.Unpacking:
-    found = unpacking.recorded(pair.base / "state" / pair.migration)
+def recorded(pair: Pair) -> Unpacking:
+    found = unpacking_of(pair.base / "state" / pair.migration)
     assert found
     return found
 
@@ -412,5 +416,5 @@ def test_an_earlier_receiver_that_still_runs_is_left_as_it_is(tmp_path: Path) ->
     pair.receiver = make_pair("packed", tmp_path).receiver
     assert pair.receiver.restore() == [pair.migration]
     assert pair.nbdkit() == before
-    assert unpacking.recorded(tmp_path / "state" / pair.migration) is None
+    assert unpacking_of(tmp_path / "state" / pair.migration) is None
     pair.receiver.close(pair.migration)
