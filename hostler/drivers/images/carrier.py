@@ -17,7 +17,7 @@ from hostler.drivers.images.link import Broken, Link, Outage
 from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
-from hostler.drivers.images.trials import Choice
+from hostler.drivers.images.trials import Choice, Never
 
 #: Blocks that are written again when a connection breaks; a flush for each so many.
 FLUSH_BLOCKS = 64
@@ -93,7 +93,9 @@ class Carrier:
             stamp = file.stamp(self._terms.source_boot)
             self._survey(file, link, kept, stamp, boot)
             notes = Notes(file, kept, self._terms.go_on, stamp, boot)
-            lanes = Lanes(link, self._terms.choice, lambda: opened.enter_context(self._to.packed(file)))
+            # a second connection costs more than a file of one block
+            choice = self._terms.choice if file.size_bytes > extents.BLOCK_BYTES else Never()
+            lanes = Lanes(link, choice, lambda: opened.enter_context(self._to.packed(file)))
             flight = self._flight(file, lanes, notes)
             while (slot := self._next(file)) is not None:
                 self._flying.add(slot)

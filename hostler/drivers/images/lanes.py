@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import zstandard
 
 from hostler import errors
-from hostler.drivers.images.link import Broken, Link
+from hostler.drivers.images.link import Broken, Link, NoAnswer, NoSuchExport
 from hostler.drivers.images.trials import WORTH, Choice, Turn
 from hostler.drivers.images.unpacker import HEAD, MAGIC
 
@@ -139,6 +139,7 @@ class Lanes:
             raise PackedLost(str(error)) from error
 
     def _give_up(self, error: Exception) -> None:
-        """A connection that broke may be made again later; one that refuses what it is sent is of no use."""
-        if self._choice.failed(for_good=not isinstance(error, Broken)):
-            LOG.warning("blocks travel unpacked, since packed ones do not get through: %s", error)
+        """A connection that broke may be made again later; where nobody takes packed blocks, that is of no use."""
+        passing = isinstance(error, Broken) and not isinstance(error, (NoAnswer, NoSuchExport))
+        if self._choice.failed(for_good=not passing):
+            LOG.warning("blocks travel as they are, since packed ones do not get through: %s", error)

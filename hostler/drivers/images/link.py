@@ -40,6 +40,10 @@ class NoSuchExport(Broken):
     """The receiver is there and does not offer that name."""
 
 
+class NoAnswer(Broken):
+    """Nobody answers there: a firewall drops it, or the network is gone."""
+
+
 def _nothing() -> None:
     """Nobody asks for that answer."""
 
@@ -81,6 +85,8 @@ class Link:
         except (OSError, self._nbd.Error) as error:
             refused = isinstance(error, self._nbd.Error) and error.errnum == errno.ENOENT
             self._refuse_certificate(str(error))
+            if isinstance(error, TimeoutError):
+                raise NoAnswer(str(error)) from error
             raise NoSuchExport(str(error)) if refused else Broken(str(error)) from error
         self._handle = handle
 

@@ -231,7 +231,8 @@ class NbdReceiver:
             parts.make_sparse(self._questions(record.migration, export), check.FILE_BYTES)
             (directory / f"{export.name}.check").symlink_to(self._questions(record.migration, export))
         (directory / "boot").write_bytes(self._boot)
-        unpacking.tell(directory, 0)
+        if self._unpackers is not None:
+            unpacking.tell(directory, 0)
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:
@@ -292,10 +293,10 @@ class NbdReceiver:
         if record and record.process:
             record.process.end()
         exports = self._exports_dir(migration)
+        state.remove(self._home(migration) / recorded.UNPACKER)
         for directory in (exports, confined.inside(exports)):
             for stray in process.running_with(f"dir={directory}"):
                 stray.end()
-        state.remove(self._home(migration) / recorded.UNPACKER)
 
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)

@@ -66,6 +66,7 @@ class Servers:
         confine = self._confines(service.migration)
         inside = confined.inside if confine else _as_it_is
         ready, settings = state.private_directory(_ready(service, run_home)), tls.child_settings(run_home)
+        (ready / "pid").unlink(missing_ok=True)  # of one that ran before
         proofs = self._keys.lay_out(home, run_home if confine else home, service.migration)
         # A connection has one request on its way; each further thread would only hold a buffer of its own.
         argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]

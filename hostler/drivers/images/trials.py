@@ -14,8 +14,8 @@ from hostler.drivers.images.pace import Pace
 WORTH = 0.9
 #: How much faster a copy has to be for the work of packing.
 GAIN = 1.1
-#: A way is measured over so many pieces, and for a hundredth of the time since the last trial.
-PIECES, SHARE = 16, 0.01
+#: A way is measured over so many pieces and bytes, and for a hundredth of the time since the last trial.
+PIECES, LEAST_BYTES, SHARE = 16, 4 << 20, 0.01
 #: Between two looks whether data that did not get smaller do so now.
 LOOK_S = 1.0
 #: Between two trials: at first, and at most.
@@ -47,7 +47,7 @@ class Choice(Protocol):
         """Note that a connection is gone, and what was on its way with it."""
 
     def failed(self, *, for_good: bool) -> bool:
-        """Note that packed pieces do not get through; return False if that was known."""
+        """Note that packed pieces do not get through; return whether that is news."""
 
 
 class Never:
@@ -94,15 +94,14 @@ class Trials:
         self._tried: float | None = None
         self._due = 0.0
         self._distance_s = FIRST_S
-        self._off = False
+        self._failed = self._off = False
         self._shrinks = False
         self._look_due = 0.0
         self._pack_rate = 0.0  #: bytes a second that one thread packs
         self._phase = self._mine = self._older = 0
         self._changes = pace.changes
-        self._since: float | None = (
-            None  #: when the first piece of this phase had landed; the rest is counted
-        )
+        #: When the first piece of this phase had landed; what landed after it is counted.
+        self._since: float | None = None
         self._bytes = self._pieces = 0
 
     # -- the connections' calls ---------------------------------------------------------------------------
@@ -149,11 +148,11 @@ class Trials:
     def failed(self, *, for_good: bool) -> bool:
         """Go on without; try again after a while, unless that is of no use."""
         with self._lock:
-            known = self._off or not self._pack
+            news, self._failed = not self._failed, True
             self._off = self._off or for_good
-            if self._pack:
+            if self._pack or self._trying:
                 self._settle(pack=False, again_s=2 * self._distance_s)
-            return not known
+            return news
 
     # -- trials -------------------------------------------------------------------------------------------
 
@@ -166,7 +165,7 @@ class Trials:
     def _judge(self, lasted_s: float) -> None:
         """Go one step on if enough was counted."""
         least_s = 0.0 if self._tried is None else SHARE * (self._clock() - self._tried)
-        enough = self._pieces >= PIECES and lasted_s >= least_s
+        enough = self._pieces >= PIECES and self._bytes >= LEAST_BYTES and lasted_s >= least_s
         if lasted_s <= 0:
             return
         if self._before is not None:
@@ -184,7 +183,7 @@ class Trials:
 
     def _compare(self, before: float, lasted_s: float, *, enough: bool) -> None:
         """Choose, also before *enough* was counted, if the way that is tried cannot come up to the other any more."""
-        rate = self._bytes * max(PIECES / self._pieces, 1) / lasted_s
+        rate = max(self._bytes * max(PIECES / self._pieces, 1), LEAST_BYTES) / lasted_s
         wins = rate > GAIN * before if self._pack else GAIN * rate >= before
         if enough or not wins:
             again_s = FIRST_S if wins else 2 * self._distance_s

@@ -6,10 +6,12 @@ export ``packed``: a source of an earlier version never asks. A copy goes withou
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,41 +53,59 @@ class Unpackers:
         self._complaint = ""
 
     def serve(self, place: Place, ports: Iterable[int]) -> None:
-        """See that it runs, at its old port or one of *ports*, and that the source can know."""
-        known = recorded.unpacking(place.home)
-        if known and known.process and known.process.alive:
-            return
+        """See that it runs, at its old port or one of *ports*, and that the source can know; nobody waits for it."""
         if not (place.exports / EXPORT).exists():
             return  # its receiver was started by an earlier version, and cannot tell
+        known = recorded.unpacking(place.home)
         try:
-            port = self._start(place, [known.port, *ports] if known else ports)
-        except errors.ReceiverUnavailable as error:
-            port = 0
-            if self._complaint != str(error):
-                self._complaint = str(error)
-                LOG.warning("images arrive here as they are, never packed: %s; %s", error, HINT)
-        tell(place.exports, port)
+            if not known or not known.process or not known.process.alive:
+                known = self._start(place, [known.port, *ports] if known else ports)
+            tell(place.exports, known.port)
+        except (errors.ReceiverUnavailable, OSError) as error:
+            self._complain(str(error))
+            tell(place.exports, 0)
 
-    def _start(self, place: Place, ports: Iterable[int]) -> int:
+    def _start(self, place: Place, ports: Iterable[int]) -> Unpacking:
         service = _service(place)
         with self._servers.listen(ports, place.peer) as sock:
             port: int = sock.getsockname()[1]
             launched = self._servers.launch(service, sock.fileno(), place.home, place.run_home)
-        recorded.write(place.home, Unpacking(port, launched))
+        record = Unpacking(port, launched)
+        recorded.write(place.home, record)
+        # who connects meanwhile waits in the socket's queue
+        threading.Thread(
+            target=self._watch,
+            args=(place, service, record),
+            name=f"unpack-{place.migration[:8]}",
+            daemon=True,
+        ).start()
+        return record
+
+    def _watch(self, place: Place, service: Service, record: Unpacking) -> None:
+        """Say why it does not start, and have the source know."""
         try:
-            self._servers.ready(service, launched, place.home, place.run_home)
-        except errors.ReceiverUnavailable:
-            end(place.home)
-            raise
-        return port
+            self._servers.ready(service, record.process, place.home, place.run_home)
+        except FileNotFoundError:
+            return  # its migration is over, and its log is gone
+        except errors.ReceiverUnavailable as error:
+            if recorded.unpacking(place.home) == record:  # nobody has ended it
+                self._complain(str(error))
+                end(place.home)
+                with contextlib.suppress(FileNotFoundError):
+                    tell(place.exports, 0)
+
+    def _complain(self, reason: str) -> None:
+        if self._complaint != reason:
+            self._complaint = reason
+            LOG.warning("images arrive here as they are, never packed: %s; %s", reason, HINT)
 
 
 def end(home: Path) -> None:
     """End the process, see it gone and forget it. Nothing if there is none."""
     if known := recorded.unpacking(home):
+        state.remove(home / recorded.UNPACKER)
         if known.process:
             known.process.end()
-        state.remove(home / recorded.UNPACKER)
 
 
 def give_way(homes: Iterable[Path], ports: Sequence[int]) -> int | None:
