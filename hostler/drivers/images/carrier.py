@@ -108,7 +108,8 @@ class Carrier:
     def _flight(self, file: Outgoing, lanes: Lanes, notes: Notes) -> Flight:
         def landed(parcel: Parcel) -> None:
             self._terms.outage.over()
-            file.sent(parcel.slot, parcel.hash, parcel.block.data_bytes, parcel.sent_bytes)
+            counts = (parcel.block.data_bytes, parcel.sent_bytes, parcel.saved_bytes)
+            file.sent(parcel.slot, parcel.hash, *counts)
             notes.sent(parcel.slot, parcel.block.data_bytes)
             self._unflushed.append(parcel.slot)
             self._flying.remove(parcel.slot)

@@ -24,6 +24,7 @@ class Parcel:
     block: Block
     hash: bytes | None  #: None: all of it is zeros
     sent_bytes: int = 0
+    saved_bytes: int = 0  #: by packing
     unanswered: int = 1  #: requests on their way, and one for as long as more are added
 
     def answered(self) -> None:
@@ -83,6 +84,7 @@ class Flight:
             self._pace.take(len(piece.body), self._look)
             parcel.unanswered += 1
             parcel.sent_bytes += len(piece.body)
+            parcel.saved_bytes += count - len(piece.body)
             self._lanes.send(piece, begin + start, parcel.answered)
 
     def land(self) -> None:
