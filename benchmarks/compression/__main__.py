@@ -29,7 +29,7 @@ from benchmarks.transfer.data import MIB, sync
 from hostler.drivers.images.extents import BLOCK_BYTES
 
 #: What tc calls the rates, and how much of a disk is sent over each; empty: as fast as it can.
-LINKS = {"100mbit": 192, "300mbit": 384, "1gbit": 768, "": 1024}
+LINKS = {"30mbit": 48, "100mbit": 128, "300mbit": 256, "1gbit": 512, "": 512}
 WAYS = ("never", "auto", "always")
 TREES = ("/usr/lib", "/usr/bin", "/usr/share")
 
