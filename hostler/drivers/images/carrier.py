@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from hostler import errors
 from hostler.drivers.images import Checkpoint, extents, ledger, manifest
@@ -18,6 +20,8 @@ from hostler.drivers.images.notes import Notes
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
 from hostler.drivers.images.trials import Choice, Never
+
+LOG = logging.getLogger(__name__)
 
 #: Blocks that are written again when a connection breaks; a flush for each so many.
 FLUSH_BLOCKS = 64
@@ -95,7 +99,8 @@ class Carrier:
             notes = Notes(file, kept, self._terms.go_on, stamp, boot)
             # a second connection costs more than a file of one block
             choice = self._terms.choice if file.size_bytes > extents.BLOCK_BYTES else Never()
-            lanes = Lanes(link, choice, lambda: opened.enter_context(self._to.packed(file)))
+            connect = partial(self._open_packed, file, opened)
+            lanes = Lanes(link, choice, connect, partial(self._complain, file))
             flight = self._flight(file, lanes, notes)
             while (slot := self._next(file)) is not None:
                 self._flying.add(slot)
@@ -104,6 +109,14 @@ class Carrier:
                 if len(self._unflushed) + len(self._flying) >= FLUSH_BLOCKS:
                     self._flush(file, lanes, notes, flight)
             self._flush(file, lanes, notes, flight)
+
+    def _open_packed(self, file: Outgoing, opened: ExitStack) -> Link:
+        return opened.enter_context(self._to.packed(file))
+
+    def _complain(self, file: Outgoing, error: Exception) -> None:
+        if not self._terms.stopping.is_set():
+            said = "%s: blocks travel as they are, since packed ones do not get through: %s"
+            LOG.warning(said, file.path, error)
 
     def _flight(self, file: Outgoing, lanes: Lanes, notes: Notes) -> Flight:
         def landed(parcel: Parcel) -> None:

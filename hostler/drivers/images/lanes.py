@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,6 @@ from hostler import errors
 from hostler.drivers.images.link import Broken, Link, NoAnswer, NoSuchExport
 from hostler.drivers.images.trials import WORTH, Choice, Turn
 from hostler.drivers.images.unpacker import HEAD, MAGIC
-
-LOG = logging.getLogger(__name__)
 
 #: Higher ones cost more than they bring, :doc:`decisions/0022-frames-are-unpacked-in-the-receiver`.
 LEVEL = 1
@@ -37,12 +34,22 @@ class Piece:
 
 
 class Lanes:
-    """Belongs to one thread. *connect* makes the packed connection, which is not there before it is needed."""
+    """Belongs to one thread. *connect* makes the packed connection, which is not there before it is needed.
 
-    def __init__(self, plain: Link, choice: Choice, connect: Callable[[], Link]) -> None:
+    *complain* is told why packed blocks do not get through, if that is news.
+    """
+
+    def __init__(
+        self,
+        plain: Link,
+        choice: Choice,
+        connect: Callable[[], Link],
+        complain: Callable[[Exception], None],
+    ) -> None:
         self._plain = plain
         self._choice = choice
         self._connect = connect
+        self._complain = complain
         self._packed: Link | None = None
         self._written = False  #: over the packed one, and not flushed
         self._zstd = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
@@ -64,9 +71,9 @@ class Lanes:
             self._choice.landed(piece.turn, piece.size_bytes)
             done()
 
+        self._written = self._written or piece.link is self._packed
         with self._guarded(piece.link):
             piece.link.send(piece.body, offset, landed)
-        self._written = self._written or piece.link is self._packed
 
     def send_zeros(self, length: int, offset: int, done: Callable[[], None]) -> None:
         """Put on its way that a range is to read as zeros."""
@@ -79,14 +86,15 @@ class Lanes:
             return
         links, end = (self._plain, self._packed), time.monotonic() + longest_s
         before = [link.answers for link in links]
-        while [link.answers for link in links] == before:
+        while self._packed is not None and [link.answers for link in links] == before:
             left_s = max(0.0, end - time.monotonic())
             self._let(links, left_s)
             if not left_s:
                 break
         for link, answers in zip(links, before, strict=True):
-            with self._guarded(link):
-                link.checked(silent=longest_s > 0 and link.answers == answers)
+            if link in (self._plain, self._packed):
+                with self._guarded(link):
+                    link.checked(silent=longest_s > 0 and link.answers == answers)
 
     def _let(self, links: tuple[Link, Link], longest_s: float) -> None:
         """Wait until one of the connections can go on, and let it."""
@@ -129,17 +137,19 @@ class Lanes:
 
     @contextmanager
     def _guarded(self, link: Link) -> Iterator[None]:
-        """Turn what the packed connection complains about into :class:`PackedLost`."""
+        """Turn what the packed connection complains about into :class:`PackedLost`; one that was idle just goes."""
         try:
             yield
         except (Broken, errors.ImageTransferError) as error:
             if link is not self._packed:
                 raise
             self._give_up(error)
-            raise PackedLost(str(error)) from error
+            if self._written:
+                raise PackedLost(str(error)) from error
+            self._packed = None
 
     def _give_up(self, error: Exception) -> None:
         """A connection that broke may be made again later; where nobody takes packed blocks, that is of no use."""
         passing = isinstance(error, Broken) and not isinstance(error, (NoAnswer, NoSuchExport))
         if self._choice.failed(for_good=not passing):
-            LOG.warning("blocks travel as they are, since packed ones do not get through: %s", error)
+            self._complain(error)

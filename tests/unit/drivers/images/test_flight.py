@@ -60,7 +60,7 @@ def landed() -> list[int]:
 @pytest.fixture
 def flight(wire: Wire, landed: list[int]) -> Flight:
     buffers = [Buffer() for _ in range(BUFFERS)]
-    lanes = Lanes(cast(Link, wire), Never(), pytest.fail)
+    lanes = Lanes(cast(Link, wire), Never(), pytest.fail, pytest.fail)
     return Flight(lanes, buffers, Pace(), nothing, lambda parcel: landed.append(parcel.slot))
 
 

@@ -8,10 +8,12 @@ import os
 import random
 import select
 import signal
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import zstandard
@@ -20,6 +22,7 @@ from hostler import errors
 from hostler.drivers.images import tls, unpacker, unpacking
 from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.flight import BUFFERS, PIECE_BYTES
+from hostler.drivers.images.lanes import Lanes, PackedLost
 from hostler.drivers.images.link import Broken, Link
 from hostler.drivers.images.recorded import Unpacking
 from hostler.drivers.images.recorded import unpacking as unpacking_of
@@ -28,7 +31,7 @@ from hostler.drivers.processes import Process
 from hostler.jobboard.doctor.look import _running
 from hostler.objects import Export, ReceiverAddress
 
-from .conftest import LOCALHOST, MIB, Pair, at_call, dense, make_pair, nothing, opened, same, text
+from .conftest import LOCALHOST, MIB, Always, Pair, at_call, dense, make_pair, nothing, opened, same, text
 
 BLOCKS = 12
 FRAMES = BLOCK_BYTES // PIECE_BYTES  #: of a block
@@ -260,6 +263,44 @@ def test_asking_twice_is_asking_once(served: Opened) -> None:
     assert served.pair.open(served.disk) == served.address
     assert served.pair.receiver.restore() == [served.pair.migration]
     assert recorded(served.pair) == before
+
+
+class Gone:
+    """A connection whose peer has gone."""
+
+    answers = 0
+
+    def awaits(self) -> tuple[int, int]:
+        raise Broken("it is gone")
+
+
+class Quiet:
+    """A connection over which nothing comes."""
+
+    answers = 0
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def awaits(self) -> tuple[int, int]:
+        return self._socket.fileno(), select.POLLIN
+
+    def checked(self, *, silent: bool) -> None:
+        assert not silent
+
+
+def test_a_packed_connection_that_was_idle_costs_nothing_when_it_goes() -> None:
+    ours, theirs = socket.socketpair()
+    choice, complaints = Always(), list[Exception]()
+    with ours, theirs:
+        lanes = Lanes(cast(Link, Quiet(ours)), choice, lambda: cast(Link, Gone()), complaints.append)
+        lanes.piece(memoryview(bytes(MIB)))
+        lanes.turn(0)
+        assert [str(error) for error in complaints] == ["it is gone"]
+        assert lanes._packed is None
+        lanes._packed, lanes._written = cast(Link, Gone()), True
+        with pytest.raises(PackedLost):
+            lanes.turn(0)
 
 
 # -- copies -----------------------------------------------------------------------------------------------
