@@ -241,6 +241,15 @@ images_opts: list[cfg.Opt] = [
         default="/etc/pki/libvirt/private/clientkey.pem",
         help="Its key, which only its owner and group may read.",
     ),
+    cfg.StrOpt(
+        "compress",
+        default="auto",
+        choices=[
+            ("auto", "with zstd, where a copy is faster for it: tried while it runs, and again now and then"),
+            ("never", "as they are; this host neither packs nor unpacks"),
+        ],
+        help="How blocks of images travel. Unpacking needs nbdkit-plugin-python and python3-zstandard (Debian).",
+    ),
     cfg.BoolOpt(
         "confine",
         default=True,

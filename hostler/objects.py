@@ -427,6 +427,7 @@ class CopyProgress(Record):
     total_bytes: int
     rate_bytes_per_s: float
     sent_bytes: int = 0  #: what this attempt has put on the wire, without what the destination had
+    saved_bytes: int = 0  #: how much more that would have been, had nothing been packed
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,17 @@ def make_disk(host: Host, disk: Disk, path: Path, backing: Path, marker: str) ->
 
 
 def write_pieces(path: Path, disk: Disk) -> None:
-    """Scatter the disk's data over it, each piece with different bytes; the same places each time."""
+    """Scatter the disk's data over it, each piece with different bytes; the same places each time.
+
+    No piece gets smaller when it is packed: a copy takes as long as its bytes say.
+    """
+    noise = os.urandom(MIB)
     places = random.Random(disk.size_mib).sample(range(disk.size_mib), disk.data_mib)
     with path.open("r+b") as image:
         for place in sorted(places):
             image.seek(place * MIB)
-            image.write(os.urandom(4096) * 256)
+            turn = place * 4099 % MIB
+            image.write(noise[turn:] + noise[:turn])
 
 
 def _write_file_system(image: Path, marker: str) -> None:

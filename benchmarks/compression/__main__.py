@@ -1,17 +1,15 @@
-"""Whether compression pays: hostler's copy as it is, and a prototype with zstd, over links of several rates.
+"""Whether compression pays: hostler's copies as they are, packed, and as it chooses, over links of several rates.
 
-    python -m benchmarks.compression [--rounds 3] [--output FILE]
+    python -m benchmarks.compression [--rounds 3] [--output FILE] [--links 100mbit,1gbit]
 
-As root, for a network namespace whose loopback is slowed down with ``tc`` (tbf), and with ``zstandard`` installed,
-which hostler itself does not need. Both ways run in one namespace, alternating; medians are printed, and all figures
-stored as JSON.
+As root, for a network namespace whose loopback is slowed down with ``tc`` (tbf). All ways run in one namespace,
+alternating; medians are printed, and all figures stored as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -23,14 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compression.packed import BLOCK, Order
+import zstandard
+
 from benchmarks.transfer import ours
 from benchmarks.transfer.__main__ import machine
 from benchmarks.transfer.data import MIB, sync
+from hostler.drivers.images.extents import BLOCK_BYTES
 
 #: What tc calls the rates, and how much of a disk is sent over each; empty: as fast as it can.
-LINKS = {"100mbit": 96, "300mbit": 192, "1gbit": 512, "2500mbit": 512, "": 512}
-LEVELS = (1, 3)
+LINKS = {"30mbit": 48, "100mbit": 128, "300mbit": 256, "1gbit": 512, "": 512}
+WAYS = ("never", "auto", "always")
 TREES = ("/usr/lib", "/usr/bin", "/usr/share")
 
 
@@ -71,9 +71,8 @@ def limit(rate: str) -> None:
 
 def alone(source: Path) -> dict[str, Any]:
     """Return what zstd does to the blocks of a file by itself, on one CPU."""
-    zstandard: Any = importlib.import_module("zstandard")
     with source.open("rb") as disk:
-        blocks = [disk.read(BLOCK) for _ in range(32)]
+        blocks = [disk.read(BLOCK_BYTES) for _ in range(32)]
     whole, found = sum(map(len, blocks)), {}
     for level in (-5, 1, 3, 6):
         packer, unpacker = zstandard.ZstdCompressor(level=level), zstandard.ZstdDecompressor()
@@ -81,7 +80,7 @@ def alone(source: Path) -> dict[str, Any]:
         packed = [packer.compress(block) for block in blocks]
         between = time.process_time()
         for one in packed:
-            unpacker.decompress(one, max_output_size=BLOCK)
+            unpacker.decompress(one, max_output_size=BLOCK_BYTES)
         unpacked = time.process_time()
         found[str(level)] = {
             "ratio": whole / sum(map(len, packed)),
@@ -91,31 +90,28 @@ def alone(source: Path) -> dict[str, Any]:
     return found
 
 
-def race(directory: Path, memory: Path, disk: str, rate: str, rounds: int) -> dict[str, Any]:
-    """Send one disk both ways, alternating; return what each took."""
+def race(directory: Path, disk: str, rate: str, rounds: int) -> dict[str, Any]:
+    """Send one disk each way, alternating; return what each took."""
     source, dest = directory / "source", directory / "dest"
     DISKS[disk](source, LINKS[rate] * MIB)
     limit(rate)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(rounds):
-        for level in (None, *LEVELS):
-            dest.unlink(missing_ok=True)
-            if level is None:
-                one = ours.Order(str(directory / "ours"), str(source), str(dest)).run()
-                shutil.rmtree(directory / "ours")
-            else:
-                one = Order(str(memory), str(source), str(dest), level).run()
+        for way, runs in found.items():
+            one = ours.Order(str(directory / "ours"), str(source), str(dest), compress=way).run()
             if subprocess.run(["cmp", "-s", source, dest], check=False).returncode:
-                raise RuntimeError(f"level {level}: what arrived is not what left")
-            kept = {key: one[key] for key in ("wall_s", "cpu_s", "ratio") if key in one}
-            found.setdefault("plain" if level is None else f"zstd {level}", []).append(kept)
+                raise RuntimeError(f"{way}: what arrived is not what left")
+            shutil.rmtree(directory / "ours")
+            dest.unlink()
+            sent = one["sent_bytes"] / (LINKS[rate] * MIB)
+            runs.append({"wall_s": one["wall_s"], "cpu_s": one["cpu_s"], "sent": sent})
     limit("")
-    for path in (source, dest):
-        path.unlink()
-    return {
-        name: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
-        for name, runs in found.items()
-    } | {"all": found}
+    source.unlink()
+    medians = {
+        way: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
+        for way, runs in found.items()
+    }
+    return medians | {"load": os.getloadavg()[0], "all": found}
 
 
 def main() -> None:
@@ -123,6 +119,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--links", type=lambda text: text.split(","), default=list(LINKS))
+    parser.add_argument("--disks", type=lambda text: text.split(","), default=list(DISKS))
     parser.add_argument("--directory", default="/var/tmp")
     given = parser.parse_args()
     if os.environ.get("HOSTLER_BENCH_NAMESPACE") is None:
@@ -132,25 +130,25 @@ def main() -> None:
         )
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     found: dict[str, Any] = {"machine": machine(), "rounds": given.rounds, "alone": {}, "links": {}}
-    with (
-        tempfile.TemporaryDirectory(dir=given.directory) as directory,
-        tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
-    ):
-        for disk, make in DISKS.items():
+    with tempfile.TemporaryDirectory(dir=given.directory) as directory:
+        for disk in given.disks:
             sample = Path(directory, "sample")
-            make(sample, 32 * BLOCK)
+            DISKS[disk](sample, 32 * BLOCK_BYTES)
             found["alone"][disk] = alone(sample)
             sample.unlink()
             print(disk, json.dumps(found["alone"][disk]), flush=True)
-            for rate in LINKS:
-                one = race(Path(directory), Path(memory), disk, rate, given.rounds)
+            for rate in given.links:
+                one = race(Path(directory), disk, rate, given.rounds)
                 found["links"][f"{disk} {rate or 'loopback'}"] = one
                 said = {
                     name: {key: round(value, 2) for key, value in of.items()}
                     for name, of in one.items()
-                    if name != "all"
+                    if name in WAYS
                 }
-                print(f"{disk:7} {rate or 'loopback':9} {LINKS[rate]} MiB {json.dumps(said)}", flush=True)
+                print(
+                    f"{disk:7} {rate or 'loopback':9} {LINKS[rate]} MiB load {one['load']:.0f} {json.dumps(said)}",
+                    flush=True,
+                )
     if given.output:
         given.output.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -36,6 +36,7 @@ class Order:
     rate_s: float = 0.0
     stop_at: float = 0.0  #: kill this process when that share of the bytes has left
     keep: bool = False  #: leave the receiver as it is
+    compress: str = "auto"  #: or "never", or "always": all that gets smaller, whether it pays or not
 
     def run(self) -> dict[str, Any]:
         """Carry it out in a process of its own; return what it measured."""
@@ -59,25 +60,28 @@ def copy(order: Order) -> dict[str, Any]:
     tls.prepare_environment(base / "run")
     from hostler.drivers.images.receiver import NbdReceiver
     from hostler.drivers.images.sender import NbdSender
+    from hostler.drivers.images.trials import Never, Trials
     from hostler.objects import Export
 
-    port = free_port()
-    receiver = NbdReceiver(base / "state", base / "run", "127.0.0.1", (port, port), encrypt=order.encrypt)
-    sender = NbdSender(base / "run", encrypt=order.encrypt)
+    port, packs = free_port(), order.compress != "never"
+    receiver = NbdReceiver(
+        base / "state", base / "run", "127.0.0.1", (port, port + 7), encrypt=order.encrypt, unpack=packs
+    )
+    choose = {"auto": Trials, "never": Never, "always": always()}[order.compress]
+    sender = NbdSender(base / "run", encrypt=order.encrypt, choose=choose)
     export = Export("0", order.source, order.dest, Path(order.source).stat().st_size, True)
     count = _counted(base / "sent", order.stop_at, Path(order.source))
     began, cpu = time.monotonic(), time.process_time()
     address = receiver.open(MIGRATION, [export], "127.0.0.1")
-    served = receiver._recorded(MIGRATION)
-    pid = served.process.pid if served and served.process else 0
+    pids = _receiving(base / "state" / MIGRATION)
     timeline = _Timeline(order, began)
     (digest,) = sender.send(address, timeline.note, lambda: None, 60, timeline.pace)
     wall = time.monotonic() - began
     found = {
         "wall_s": wall,
-        "cpu_s": time.process_time() - cpu + _cpu_of(pid),
+        "cpu_s": time.process_time() - cpu + sum(map(_cpu_of, pids)),
         "sender_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-        "receiver_mib": _peak_of(pid),
+        "receiver_mib": max(map(_peak_of, pids)),
         "sent_bytes": count(),
         "rates": timeline.measured,
         "digest": asdict(digest),
@@ -87,6 +91,28 @@ def copy(order: Order) -> dict[str, Any]:
     else:
         receiver.forget(MIGRATION)
     return found
+
+
+def always() -> Any:
+    """Return a choice that packs all that gets smaller."""
+    from hostler.drivers.images.trials import Never, Turn
+
+    class Always(Never):
+        def next(self) -> Turn:
+            return Turn(0, pack=True)
+
+        def failed(self, *, for_good: bool) -> bool:
+            raise RuntimeError("packed blocks do not get through")
+
+    return Always
+
+
+def _receiving(home: Path) -> list[int]:
+    """Return the processes that take images."""
+    from hostler.drivers.images import recorded
+
+    known = (recorded.receiving(home), recorded.unpacking(home))
+    return [record.process.pid for record in known if record and record.process]
 
 
 class _Timeline:

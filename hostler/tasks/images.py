@@ -120,6 +120,7 @@ class CopyImages(HostTask):
         digests = leg.drivers.sender.send(address, note, leg.checkpoint, leg.timeouts.copy_s, allowance.pace)
         self._mend(leg, address, digests, allowance)
         writer.write(over=True)
+        writer.tell_saved()
         refuse_active(leg)
         return [digest.to_dict() for digest in digests]
 
@@ -211,6 +212,15 @@ class ProgressWriter:
                 session.execute(
                     update(Receiver).where(Receiver.migration_uuid == migration).values(sending=False)
                 )
+
+    def tell_saved(self) -> None:
+        """Have ``migration show`` tell what packing was good for."""
+        sent = sum(progress.sent_bytes for progress in self._latest.values())
+        saved = sum(progress.saved_bytes for progress in self._latest.values())
+        if saved:
+            said = f"{(sent + saved) // MIB} MiB of its images crossed the link as {sent // MIB} MiB"
+            with self._leg.records.transaction() as session:
+                self._leg.records.note(session, "packed", said)
 
 
 class Allowance:

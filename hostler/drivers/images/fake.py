@@ -24,7 +24,8 @@ from hostler.drivers.images.link import WORDS, Broken, NoSuchExport, Outage
 from hostler.drivers.images.mending import Mender
 from hostler.drivers.images.outgoing import Outgoing
 from hostler.drivers.images.pace import Pace
-from hostler.drivers.images.receiver import NbdReceiver, Receiving
+from hostler.drivers.images.receiver import NbdReceiver
+from hostler.drivers.images.recorded import Receiving
 from hostler.drivers.images.verifier import DiskVerifier
 from hostler.objects import ImageDigest, ReceiverAddress
 

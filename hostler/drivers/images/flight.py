@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hostler.drivers.images.extents import Block, Buffer
-from hostler.drivers.images.link import LOOK_S, Link
+from hostler.drivers.images.lanes import Lanes
+from hostler.drivers.images.link import LOOK_S
 from hostler.drivers.images.pace import Pace
 
 #: Blocks that a connection holds in memory, and so the most that are on their way over it.
@@ -23,6 +24,7 @@ class Parcel:
     block: Block
     hash: bytes | None  #: None: all of it is zeros
     sent_bytes: int = 0
+    saved_bytes: int = 0  #: by packing
     unanswered: int = 1  #: requests on their way, and one for as long as more are added
 
     def answered(self) -> None:
@@ -31,22 +33,22 @@ class Parcel:
 
 
 class Flight:
-    """What is on its way over *link*, which belongs to one thread.
+    """What is on its way over *lanes*, which belong to one thread.
 
     *landed* is called in that thread for each block that the destination has, whatever their order; *go_on*, at
-    least each 0.2 s while something is waited for, raises if the copy has to stop. A link that breaks takes all
-    with it that has not landed.
+    least each 0.2 s while something is waited for, raises if the copy has to stop. A connection that breaks takes
+    all with it that has not landed.
     """
 
     def __init__(
         self,
-        link: Link,
+        lanes: Lanes,
         buffers: list[Buffer],
         pace: Pace,
         go_on: Callable[[], None],
         landed: Callable[[Parcel], None],
     ) -> None:
-        self._link = link
+        self._lanes = lanes
         self._free = list(buffers)
         self._pace = pace
         self._go_on = go_on
@@ -70,18 +72,20 @@ class Flight:
         self._parcels[parcel] = self._free.pop()
         for offset, length in zeros:
             parcel.unanswered += 1
-            self._link.send_zeros(length, begin + offset, parcel.answered)
+            self._lanes.send_zeros(length, begin + offset, parcel.answered)
         for offset, length in data:
             self._send_data(parcel, begin, offset, length)
         parcel.answered()
 
     def _send_data(self, parcel: Parcel, begin: int, offset: int, length: int) -> None:
         for first, count in self._pace.pieces(length, PIECE_BYTES):
-            self._pace.take(count, self._look)
             start = offset + first
+            piece = self._lanes.piece(parcel.block.view[start : start + count])
+            self._pace.take(len(piece.body), self._look)
             parcel.unanswered += 1
-            parcel.sent_bytes += count
-            self._link.send(parcel.block.view[start : start + count], begin + start, parcel.answered)
+            parcel.sent_bytes += len(piece.body)
+            parcel.saved_bytes += count - len(piece.body)
+            self._lanes.send(piece, begin + start, parcel.answered)
 
     def land(self) -> None:
         """Wait until the destination has everything."""
@@ -100,7 +104,7 @@ class Flight:
     def _turn(self, longest_s: float) -> None:
         """Let requests leave and answers come in; see what has landed."""
         if self._parcels and all(parcel.unanswered for parcel in self._parcels):
-            self._link.turn(longest_s)
+            self._lanes.turn(longest_s)
         for parcel in [parcel for parcel in self._parcels if not parcel.unanswered]:
             self._free.append(self._parcels.pop(parcel))
             self._landed(parcel)

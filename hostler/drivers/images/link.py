@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import threading
 import time
@@ -39,6 +40,10 @@ class NoSuchExport(Broken):
     """The receiver is there and does not offer that name."""
 
 
+class NoAnswer(Broken):
+    """Nobody answers there: a firewall drops it, or the network is gone."""
+
+
 def _nothing() -> None:
     """Nobody asks for that answer."""
 
@@ -54,7 +59,7 @@ class Link:
         self._path = path  #: what errors are about
         self._nbd = _binding(path)
         self._handle: Any = None
-        self._answers = 0  #: how many requests on their way were answered
+        self.answers = 0  #: how many requests on their way were answered
         self._refused = 0  #: the first error that a request on its way was answered with
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
@@ -80,6 +85,8 @@ class Link:
         except (OSError, self._nbd.Error) as error:
             refused = isinstance(error, self._nbd.Error) and error.errnum == errno.ENOENT
             self._refuse_certificate(str(error))
+            if isinstance(error, TimeoutError):
+                raise NoAnswer(str(error)) from error
             raise NoSuchExport(str(error)) if refused else Broken(str(error)) from error
         self._handle = handle
 
@@ -158,14 +165,35 @@ class Link:
 
         What the destination did not do is raised here, as of the calls that wait for their answer.
         """
-        before, end = self._answers, time.monotonic() + longest_s
+        before, end = self.answers, time.monotonic() + longest_s
         with self._sorted_errors():
-            while self._answers == before:  # libnbd comes back whenever a little has left
+            while self.answers == before:  # libnbd comes back whenever a little has left
                 left_s = max(0.0, end - time.monotonic())
                 self._handle.poll(int(left_s * 1000))
                 if not left_s:
                     break
-        if longest_s and self._answers == before:
+        self.checked(silent=longest_s > 0 and self.answers == before)
+
+    def awaits(self) -> tuple[int, int]:
+        """Return what :meth:`turn` waits for: a descriptor, and events as :func:`select.poll` has them."""
+        with self._sorted_errors():
+            direction = self._handle.aio_get_direction()
+            reads = select.POLLIN if direction & self._nbd.AIO_DIRECTION_READ else 0
+            writes = select.POLLOUT if direction & self._nbd.AIO_DIRECTION_WRITE else 0
+            return int(self._handle.aio_get_fd()), reads | writes
+
+    def let(self, events: int) -> None:
+        """Go on, now that some of what it awaits has come."""
+        with self._sorted_errors():
+            direction = self._handle.aio_get_direction()
+            if events & ~select.POLLOUT and direction & self._nbd.AIO_DIRECTION_READ:
+                self._handle.aio_notify_read()
+            elif events & ~select.POLLIN and direction & self._nbd.AIO_DIRECTION_WRITE:
+                self._handle.aio_notify_write()
+
+    def checked(self, *, silent: bool) -> None:
+        """Raise what the destination did not do; *silent*: it was waited for, and said nothing."""
+        if silent:
             self._silence.look()
         self._check()
 
@@ -189,7 +217,7 @@ class Link:
 
     def _answer(self, done: Callable[[], None]) -> Callable[[Any], int]:
         def take(error: Any) -> int:
-            self._answers += 1
+            self.answers += 1
             if error.value:
                 self._refused = self._refused or error.value
             else:

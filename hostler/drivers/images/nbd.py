@@ -10,6 +10,7 @@ from oslo_config import cfg
 from hostler.drivers.images import ImageReceiver, ImageSender, ImageVerifier, tls, x509
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
+from hostler.drivers.images.trials import Never, Trials
 from hostler.drivers.images.verifier import DiskVerifier
 
 
@@ -32,10 +33,17 @@ def from_conf(conf: cfg.ConfigOpts) -> Images:
     encrypt, files = conf.images.encrypt, x509.Files.from_conf(conf)
     if files is not None:
         files.complain(conf.host, address)
-    return Images(
-        NbdReceiver(
-            state, run, address, ports, encrypt=encrypt, confine=conf.images.confine, certificates=files
-        ),
-        NbdSender(run, conf.images.connections, encrypt=encrypt, certificates=files),
-        DiskVerifier(state),
+    packs = conf.images.compress == "auto"
+    receiver = NbdReceiver(
+        state,
+        run,
+        address,
+        ports,
+        encrypt=encrypt,
+        confine=conf.images.confine,
+        certificates=files,
+        unpack=packs,
     )
+    choose = Trials if packs else Never
+    sender = NbdSender(run, conf.images.connections, encrypt=encrypt, certificates=files, choose=choose)
+    return Images(receiver, sender, DiskVerifier(state))

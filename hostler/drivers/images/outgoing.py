@@ -47,7 +47,7 @@ class Outgoing:
         self.workers = 0
         self.surveyed = False
         self.done_bytes = 0
-        self.sent_bytes = 0
+        self.sent_bytes = self.saved_bytes = 0
         self._recalled_bytes = 0
         self._prepare()
         self._finishing = False
@@ -149,10 +149,13 @@ class Outgoing:
                     return self._next - 1
             return None
 
-    def sent(self, slot: int, found: bytes | None, data_bytes: int, sent_bytes: int = 0) -> None:
-        """Note what block *slot* was made of (None: zeros) and count its bytes, once; *sent_bytes* each time."""
+    def sent(
+        self, slot: int, found: bytes | None, data_bytes: int, sent_bytes: int = 0, saved_bytes: int = 0
+    ) -> None:
+        """Note what block *slot* was made of (None: zeros), and count its bytes once; the others each time."""
         with self.lock:
             self.sent_bytes += sent_bytes
+            self.saved_bytes += saved_bytes
             begin = _HASH_BYTES * slot
             self._hashes[begin : begin + _HASH_BYTES] = found or bytes(_HASH_BYTES)
             self._recalled[slot] = 0
@@ -248,4 +251,5 @@ class Outgoing:
             self._samples.popleft()
         since, before = self._samples[0]
         rate = (carried - before) / (now - since) if now > since else 0.0
-        return CopyProgress(self.export.name, self.path, done, self.allocated_bytes, rate, self.sent_bytes)
+        counts = (self.sent_bytes, self.saved_bytes)
+        return CopyProgress(self.export.name, self.path, done, self.allocated_bytes, rate, *counts)

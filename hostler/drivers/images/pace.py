@@ -24,6 +24,7 @@ class Pace:
         self._rate = rate_bytes_per_s
         self._due = 0.0
         self._changed = threading.Condition()
+        self.changes = 0  #: how often it was changed: what was measured before tells nothing of now
 
     @property
     def rate_bytes_per_s(self) -> int | None:
@@ -36,6 +37,7 @@ class Pace:
             if rate_bytes_per_s != self._rate:
                 self._rate = rate_bytes_per_s
                 self._due = time.monotonic()
+                self.changes += 1
                 self._changed.notify_all()
 
     def take(self, count: int, go_on: Callable[[], None]) -> None:

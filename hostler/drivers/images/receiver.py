@@ -1,38 +1,34 @@
-"""The destination's end: one nbdkit per migration.
+"""The destination's end: one nbdkit per migration, and one beside it for blocks that travel packed.
 
 On disk::
 
     <state_dir>/<migration>/receiver.json   what is open, for whom, and which process does it
                             key.psk         the TLS key; copy.json is in its place where both ends show certificates
                             receiver.log    what nbdkit says
+                            unpacker.json   which process takes packed blocks, and at which port; with a log, too
                             N.manifest      the block manifest that the source sends after export N
                             N.ledger        which blocks of export N have arrived, written by the source
                             N.check         what the source asks about export N, and the worker's answer
     <run_dir>/<migration>/key.psk           the key, for nbdkit's user; or x509/, with this host's certificate and key
                           exports/          links N, N.manifest, N.ledger, N.check: what nbdkit offers
                                   boot      what changes when this host reboots
-                          ready/pid         nbdkit is ready when it is there
+                                  packed    at which port blocks may travel packed
+                          plugin/           what the second nbdkit runs
+                          NAME.ready/pid    nbdkit is ready when it is there
                           yard/             where its room is furnished
 """
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import json
-import logging
-import os
 import shutil
 import socket
-import stat
 import threading
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hostler import errors
-from hostler.drivers import devices
 from hostler.drivers import processes as process
 from hostler.drivers.images import (
     UNPROVEN,
@@ -40,37 +36,24 @@ from hostler.drivers.images import (
     check,
     confined,
     found,
-    ledger,
-    listener,
-    manifest,
+    parts,
+    recorded,
     state,
     tls,
+    unpacking,
     x509,
 )
 from hostler.drivers.images.checker import Asked, Checker
-from hostler.drivers.images.launching import launch
-from hostler.objects import Export, Identity, ReceiverAddress, Record
-
-LOG = logging.getLogger(__name__)
-
-START_PATIENCE_S = 10.0
-#: nbdkit's user for the first of the ports, the next one's for the second: numbers that systemd leaves unused.
-FIRST_UID = 60706
-
-
-@dataclass(frozen=True)
-class Receiving(Record):
-    """A receiver as it is recorded."""
-
-    migration: str
-    peer: str
-    port: int  #: 0 before the first start
-    exports: list[Export]
-    process: process.Process | None = None
+from hostler.drivers.images.recorded import Receiving
+from hostler.drivers.images.serving import Servers, Service
+from hostler.objects import Export, Identity, ReceiverAddress
 
 
 class NbdReceiver:
-    """Runs nbdkit's ``file`` plugin over TLS, one process per migration, on a port of *ports*."""
+    """Runs nbdkit's ``file`` plugin over TLS, one process per migration, on a port of *ports*.
+
+    With *unpack* there is a second process for each, on a port of its own, which takes packed blocks.
+    """
 
     def __init__(
         self,
@@ -83,18 +66,19 @@ class NbdReceiver:
         encrypt: bool = True,
         confine: bool = True,
         certificates: x509.Files | None = None,
+        unpack: bool = False,
     ) -> None:
         self._state_dir = state.private_directory(Path(state_dir))
         self._run_dir = state.private_directory(Path(run_dir))
         self._boot = state.boot(self._run_dir)
         self._address = address
         self._ports = range(ports[0], ports[1] + 1)
-        self._nbdkit = nbdkit
         self._keys: tls.Keys = tls.SharedKeys() if encrypt else tls.NoKeys()
         if certificates is not None:
             self._keys = x509.CopyCertificates(certificates, address)
         self._certified = certificates is not None
-        self._confine = confine
+        self._servers = Servers(address, nbdkit, self._keys, confine=confine)
+        self._unpackers = unpacking.Unpackers(self._servers) if unpack else None
         self._lock = threading.RLock()
         self._checkers: dict[str, Checker] = {}
 
@@ -124,13 +108,13 @@ class NbdReceiver:
             state.private_directory(self._home(migration))
             kept = self._keys.read(self._home(migration), migration) is not None
             if known and kept and self._same(known, wanted) and self._runs(known):
-                self._check(known)
+                self._go_on(known)
                 return self._address_of(known)
             self._keys.make(self._home(migration), migration, wanted.peer, identity)
             self._make_files(wanted)
             ports = [port for port in self._ports if port not in self._promised(migration)]
             started = self._start(wanted, [known.port, *ports] if known and known.port else ports)
-            self._check(started)
+            self._go_on(started)
             return self._address_of(started)
 
     def close(self, migration: str) -> None:
@@ -141,7 +125,7 @@ class NbdReceiver:
             shutil.rmtree(self._run_home(migration), ignore_errors=True)
             if home.is_dir():
                 self._keys.remove(home)
-                state.remove(home / "receiver.json")
+                state.remove(home / recorded.RECEIVER)
             if checker := self._checkers.pop(migration, None):
                 checker.end()
 
@@ -170,7 +154,7 @@ class NbdReceiver:
 
     def open_migrations(self) -> list[str]:
         """Return the migrations whose receiver is recorded on this host."""
-        return sorted(path.parent.name for path in self._state_dir.glob("*/receiver.json"))
+        return sorted(path.parent.name for path in self._state_dir.glob(f"*/{recorded.RECEIVER}"))
 
     # -- records ------------------------------------------------------------------------------------------
 
@@ -184,15 +168,10 @@ class NbdReceiver:
         return self._run_home(migration) / "exports"
 
     def _recorded(self, migration: str) -> Receiving | None:
-        try:
-            text = (self._home(migration) / "receiver.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        return Receiving.from_dict(json.loads(text))
+        return recorded.receiving(self._home(migration))
 
     def _record(self, receiving: Receiving) -> None:
-        text = json.dumps(receiving.to_dict(), indent=1)
-        state.write_private(self._home(receiving.migration) / "receiver.json", text)
+        recorded.write(self._home(receiving.migration), receiving)
 
     def _promised(self, migration: str) -> set[int]:
         """Ports of other receivers, also of those that are down for the moment."""
@@ -219,18 +198,12 @@ class NbdReceiver:
         for export in receiving.exports:
             if not export.name.isdecimal():
                 raise self._unavailable(f"export name {export.name!r} is no number")
-            kept = self._ledger(receiving.migration, export)
+            notes, kept = (
+                self._manifest(receiving.migration, export),
+                self._ledger(receiving.migration, export),
+            )
             try:
-                if export.block:
-                    _check_device(self._local(export.part), export.size_bytes)
-                else:
-                    if not self._local(export.part).exists():
-                        state.remove(kept)  # first: it must not tell of another file's blocks
-                    _make_sparse(self._local(export.part), export.size_bytes)
-                _make_sparse(
-                    self._manifest(receiving.migration, export), manifest.upper_bound(export.size_bytes)
-                )
-                _make_sparse(kept, ledger.upper_bound(export.size_bytes))
+                parts.prepare(export, self._local(export.part), notes, kept)
             except OSError as error:
                 raise self._unavailable(f"{export.part}: {error.strerror}") from error
 
@@ -255,18 +228,17 @@ class NbdReceiver:
             (directory / export.name).symlink_to(self._local(export.part))
             (directory / f"{export.name}.manifest").symlink_to(self._manifest(record.migration, export))
             (directory / f"{export.name}.ledger").symlink_to(self._ledger(record.migration, export))
-            _make_sparse(self._questions(record.migration, export), check.FILE_BYTES)
+            parts.make_sparse(self._questions(record.migration, export), check.FILE_BYTES)
             (directory / f"{export.name}.check").symlink_to(self._questions(record.migration, export))
         (directory / "boot").write_bytes(self._boot)
+        if self._unpackers is not None:
+            unpacking.tell(directory, 0)
 
     def _check_files(self, record: Receiving) -> None:
         for export in record.exports:
-            part, notes = self._local(export.part), self._manifest(record.migration, export)
-            if export.block and devices.look(part) is None:
-                raise self._unavailable(f"{part} is gone")
-            for path in (notes,) if export.block else (part, notes):
-                if path.is_symlink() or not path.is_file():
-                    raise self._unavailable(f"{path} is gone")
+            gone = parts.gone(export, self._local(export.part), self._manifest(record.migration, export))
+            if gone is not None:
+                raise self._unavailable(f"{gone} is gone")
 
     # -- the process --------------------------------------------------------------------------------------
 
@@ -274,29 +246,39 @@ class NbdReceiver:
         record = self._recorded(migration)
         if record is None:
             return
-        if self._runs(record):
-            self._check(record)
-            return
-        self._key(migration)
-        self._check_files(record)
-        self._check(self._start(record, [record.port] if record.port else self._ports))
+        if not self._runs(record):
+            self._key(migration)
+            self._check_files(record)
+            record = self._start(record, [record.port] if record.port else self._ports)
+        self._go_on(record)
+
+    def _go_on(self, record: Receiving) -> None:
+        """Have what belongs to a receiver that runs: answers to its source, and the process beside it."""
+        self._check(record)
+        if self._unpackers is not None:
+            taken = {record.port, *self._promised(record.migration)}
+            place = unpacking.Place(
+                migration=record.migration,
+                peer=record.peer,
+                home=self._home(record.migration),
+                run_home=self._run_home(record.migration),
+                user=self._user(record),
+                parts=[export.name for export in record.exports],
+            )
+            self._unpackers.serve(place, [port for port in reversed(self._ports) if port not in taken])
 
     def _check(self, record: Receiving) -> None:
         """Answer what the source asks about this host's disk."""
         known = self._checkers.pop(record.migration, None)
         if known is not None:
             known.end()
-        asked = [
-            Asked(
-                self._questions(record.migration, export),
-                self._manifest(record.migration, export),
-                self._local(export.part),
-                export,
-            )
-            for export in record.exports
-        ]
-        recorded = self._home(record.migration) / "receiver.json"
-        self._checkers[record.migration] = Checker(record.migration, asked, recorded.exists)
+        asked = [self._asked(record.migration, export) for export in record.exports]
+        path = self._home(record.migration) / recorded.RECEIVER
+        self._checkers[record.migration] = Checker(record.migration, asked, path.exists)
+
+    def _asked(self, migration: str, export: Export) -> Asked:
+        questions, notes = self._questions(migration, export), self._manifest(migration, export)
+        return Asked(questions, notes, self._local(export.part), export)
 
     def _runs(self, record: Receiving) -> bool:
         return record.process is not None and record.process.alive
@@ -306,11 +288,12 @@ class NbdReceiver:
         return (known.peer, known.exports) == (wanted.peer, wanted.exports)
 
     def _end(self, migration: str) -> None:
-        """End the process, and one that was started but never recorded."""
+        """End its processes, and any that was started but never recorded."""
         record = self._recorded(migration)
         if record and record.process:
             record.process.end()
         exports = self._exports_dir(migration)
+        state.remove(self._home(migration) / recorded.UNPACKER)
         for directory in (exports, confined.inside(exports)):
             for stray in process.running_with(f"dir={directory}"):
                 stray.end()
@@ -318,93 +301,41 @@ class NbdReceiver:
     def _start(self, record: Receiving, ports: Iterable[int]) -> Receiving:
         self._end(record.migration)
         self._link_exports(record)
-        sock = self._listen(ports, record.peer)
-        with sock:
+        home, run_home = self._home(record.migration), self._run_home(record.migration)
+        with self._listen(list(ports), record.peer) as sock:
             record = replace(record, port=sock.getsockname()[1], process=None)
             self._record(record)
-            launched = self._launch(record, sock.fileno())
-        record = replace(record, process=self._await_ready(record.migration, launched))
+            service = self._service(record)
+            launched = self._servers.launch(service, sock.fileno(), home, run_home)
+        try:
+            record = replace(record, process=self._servers.ready(service, launched, home, run_home))
+        except errors.ReceiverUnavailable:
+            self._end(record.migration)
+            raise
         self._record(record)
         return record
 
-    def _listen(self, ports: Iterable[int], peer: str) -> socket.socket:
-        problem = "no port is configured"
-        for port in dict.fromkeys(ports):
-            try:
-                return listener.listen(self._address, port, peer)
-            except OSError as error:
-                problem = f"{self._address}:{port}: {error.strerror or error}"
-                if error.errno != errno.EADDRINUSE:
-                    break
-        raise self._unavailable(problem)
+    def _listen(self, ports: list[int], peer: str) -> socket.socket:
+        """Take a port; where all are taken, one whose owner can do without."""
+        try:
+            return self._servers.listen(ports, peer)
+        except errors.ReceiverUnavailable:
+            homes = [self._home(migration) for migration in self.open_migrations()]
+            port = unpacking.give_way(homes, ports)
+            if port is None:
+                raise
+            return self._servers.listen([port], peer)
 
-    def _launch(self, record: Receiving, listening: int) -> process.Process | None:
-        confine = self._confines(record.migration)
-        inside = confined.inside if confine else _as_it_is
-        home, run_home = self._home(record.migration), self._run_home(record.migration)
-        ready, settings = state.private_directory(run_home / "ready"), tls.child_settings(run_home)
-        proofs = self._keys.lay_out(home, run_home if confine else home, record.migration)
-        # A connection has one request on its way; each further thread would only hold a buffer of its own.
-        argv = [self._nbdkit, "--foreground", f"--pidfile={inside(ready / 'pid')}", "--threads=1"]
-        argv += self._keys.arguments(inside(home))
-        # Without the cache what arrives goes to the disk at once, not when a flush asks for all of it.
-        argv += ["file", f"dir={inside(self._exports_dir(record.migration))}", "cache=none"]
-        if confine:
-            files = {path: path for path in (ready, settings, *self._exports_dir(record.migration).iterdir())}
-            yard = state.private_directory(run_home / "yard")
-            argv = confined.command(
-                argv, files | proofs, yard, FIRST_UID + max(record.port - self._ports.start, 0)
-            )
-        return launch(argv, listening, home / "receiver.log", tls.child_environment(inside(settings)))
-
-    def _confines(self, migration: str) -> bool:
-        """Whether nbdkit gets a room of its own; a worker that is root does not run it without, unless told so."""
-        if not self._confine:
-            LOG.warning("the receiver of migration %s is not confined: [images] confine is false", migration)
-            return False
-        reason = confined.obstacle()
-        if reason is None:
-            return True
-        if os.geteuid() == 0:
-            raise self._unavailable(f"nbdkit cannot be confined: {reason}; see [images] confine")
-        LOG.warning(
-            "the receiver of migration %s is not confined, and runs as this user: %s", migration, reason
+    def _service(self, record: Receiving) -> Service:
+        exports = self._exports_dir(record.migration)
+        return Service(
+            name="receiver",
+            migration=record.migration,
+            # Without the cache what arrives goes to the disk at once, not when a flush asks for all of it.
+            plugin=lambda inside: ["file", f"dir={inside(exports)}", "cache=none"],
+            files=list(exports.iterdir()),
+            user=self._user(record),
         )
-        return False
 
-    def _await_ready(self, migration: str, launched: process.Process | None) -> process.Process:
-        deadline = time.monotonic() + START_PATIENCE_S
-        while launched and launched.alive and time.monotonic() < deadline:
-            if (self._run_home(migration) / "ready/pid").exists():
-                return launched
-            time.sleep(0.005)
-        self._end(migration)
-        raise self._unavailable(self._log_tail(migration) or "nbdkit said nothing")
-
-    def _log_tail(self, migration: str) -> str:
-        lines = (self._home(migration) / "receiver.log").read_text(errors="replace").splitlines()
-        return " / ".join(lines[-3:])
-
-
-def _check_device(path: Path, size: int) -> None:
-    """See that a device is there and large enough; a name without one would become a file in memory."""
-    with devices.opened(path, os.O_RDWR) as fd:
-        found = devices.size_bytes(fd)
-    if found < size:
-        raise OSError(errno.ENOSPC, f"it has {found} bytes, and {size} are to arrive")
-
-
-def _make_sparse(path: Path, size: int) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if found.st_size != size:
-            os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
-
-
-def _as_it_is(path: Path) -> Path:
-    return path
+    def _user(self, record: Receiving) -> int:
+        return max(record.port - self._ports.start, 0)

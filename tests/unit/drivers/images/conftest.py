@@ -21,6 +21,7 @@ from hostler.drivers.images.extents import BLOCK_BYTES
 from hostler.drivers.images.fake import FakeReceiver, FakeSender, FakeVerifier
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
+from hostler.drivers.images.trials import Never, Turn
 from hostler.drivers.images.verifier import DiskVerifier
 from hostler.drivers.processes import Process
 from hostler.objects import CopyProgress, Export, ImageDigest, ReceiverAddress
@@ -31,6 +32,20 @@ LOCALHOST = "127.0.0.1"
 
 def nothing() -> None:
     """A checkpoint that never stops anything."""
+
+
+class Always(Never):
+    """Packs all that gets smaller, until packed pieces do not get through."""
+
+    def __init__(self, *_: object) -> None:
+        self.given_up: list[bool] = []
+
+    def next(self) -> Turn:
+        return Turn(0, pack=not self.given_up)
+
+    def failed(self, *, for_good: bool) -> bool:
+        self.given_up.append(for_good)
+        return len(self.given_up) == 1
 
 
 @dataclass
@@ -114,9 +129,14 @@ def make_pair(kind: str, base: Path) -> Pair:
             lambda: FakeReceiver(*dirs, network=network),
         )
     tls.prepare_environment(base / "gnutls")
-    sender = NbdSender(base / "run-source")
+    packed = kind == "packed"
+    sender = NbdSender(base / "run-source", choose=Always if packed else Never)
     verifier = DiskVerifier(base / "state")
-    return Pair(kind, base, NbdReceiver(*dirs), sender, verifier, lambda: NbdReceiver(*dirs))
+
+    def renew() -> NbdReceiver:
+        return NbdReceiver(*dirs, unpack=packed)
+
+    return Pair(kind, base, renew(), sender, verifier, renew)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -140,12 +160,18 @@ def nbd_pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 @pytest.fixture
+def packed_pair(tmp_path: Path) -> Iterator[Pair]:
+    """All travels packed that gets smaller, whether it pays or not."""
+    yield from opened("packed", tmp_path)
+
+
+@pytest.fixture
 def fake_pair(tmp_path: Path) -> Iterator[Pair]:
     yield from opened("fake", tmp_path)
 
 
 def opened(kind: str, base: Path) -> Iterator[Pair]:
-    if kind == "nbd":
+    if kind != "fake":
         pytest.importorskip("nbd")
     made = make_pair(kind, base)
     yield made
@@ -155,6 +181,17 @@ def opened(kind: str, base: Path) -> Iterator[Pair]:
 
 def random_bytes(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(count)
+
+
+def text(path: Path, blocks: int = 8) -> Path:
+    """Make a file of what gets smaller, no two of its blocks alike."""
+    with path.open("wb") as file:
+        for index in range(blocks):
+            line = random_bytes(2048, seed=index).hex().encode() + b"\n"
+            file.write((line * (BLOCK_BYTES // len(line) + 1))[:BLOCK_BYTES])
+        file.flush()
+        os.fsync(file.fileno())
+    return path
 
 
 def make_file(path: Path, size: int, *pieces: tuple[int, int]) -> Path:

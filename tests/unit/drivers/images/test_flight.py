@@ -12,11 +12,13 @@ from typing import Any, cast
 import pytest
 
 from hostler import errors
-from hostler.drivers.images import sender, silence
+from hostler.drivers.images import carrier, silence
 from hostler.drivers.images.extents import BLOCK_BYTES, Block, Buffer
 from hostler.drivers.images.flight import BUFFERS, PIECE_BYTES, Flight, Parcel
+from hostler.drivers.images.lanes import Lanes
 from hostler.drivers.images.link import Link
 from hostler.drivers.images.pace import Pace
+from hostler.drivers.images.trials import Never
 
 from .conftest import Pair, at_call, dense, nothing, same
 
@@ -58,7 +60,8 @@ def landed() -> list[int]:
 @pytest.fixture
 def flight(wire: Wire, landed: list[int]) -> Flight:
     buffers = [Buffer() for _ in range(BUFFERS)]
-    return Flight(cast(Link, wire), buffers, Pace(), nothing, lambda parcel: landed.append(parcel.slot))
+    lanes = Lanes(cast(Link, wire), Never(), pytest.fail, pytest.fail)
+    return Flight(lanes, buffers, Pace(), nothing, lambda parcel: landed.append(parcel.slot))
 
 
 def send(flight: Flight, slot: int, **parts: Any) -> Buffer:
@@ -131,7 +134,7 @@ def test_a_receiver_that_only_hangs_for_a_while_is_not_taken_for_dead(
     nbd_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(silence, "SILENCE_MS", 2000)
-    monkeypatch.setattr(sender, "BUFFERS", 24)  # more than the kernel takes for a process that does not read
+    monkeypatch.setattr(carrier, "BUFFERS", 24)  # more than the kernel takes for a process that does not read
     disk = nbd_pair.export("0", dense(nbd_pair.base / "src" / "disk", 40))
     connections: list[str] = []
     real = Link.connect

@@ -20,10 +20,11 @@ from hostler.drivers.images import x509
 from hostler.drivers.images.link import Broken, Link
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
+from hostler.drivers.images.trials import Never
 from hostler.jobboard.doctor import look
 from hostler.objects import Export, Identity, ReceiverAddress
 
-from .conftest import LOCALHOST, Pair, allocated, dense, free_ports, make_pair, same
+from .conftest import LOCALHOST, Always, Pair, allocated, dense, free_ports, make_pair, same, text
 
 BOTH = "tls_www_server\ntls_www_client\nsigning_key"
 PAST = 'activation_date = "2020-01-01 00:00:00"\nexpiration_date = "2021-01-01 00:00:00"'
@@ -108,16 +109,18 @@ class Hosts:
 
 
 @contextmanager
-def hosts(site: Site, base: Path, dest: str = "dest") -> Iterator[Hosts]:
+def hosts(site: Site, base: Path, dest: str = "dest", *, packed: bool = False) -> Iterator[Hosts]:
     pair = make_pair("nbd", base)
     ports = free_ports(4)
 
     def receiver() -> NbdReceiver:
-        return NbdReceiver(base / "state", base / "run", LOCALHOST, ports, certificates=site.files(dest))
+        files = site.files(dest)
+        return NbdReceiver(base / "state", base / "run", LOCALHOST, ports, certificates=files, unpack=packed)
 
     pair.receiver, pair.renew = receiver(), receiver
-    pair.sender = NbdSender(base / "run-source", certificates=site.files("source"))
-    disk = pair.export("0", dense(base / "src" / "disk", 3))
+    choose = Always if packed else Never
+    pair.sender = NbdSender(base / "run-source", certificates=site.files("source"), choose=choose)
+    disk = pair.export("0", (text if packed else dense)(base / "src" / "disk", 3))
     yield Hosts(site, pair, disk, Identity("kvm1", pair.sender.certificate()))
     for migration in pair.receiver.open_migrations():
         pair.receiver.close(migration)
@@ -136,6 +139,13 @@ def test_a_copy_between_hosts_that_show_certificates(two: Hosts) -> None:
     two.pair.receiver.close(two.pair.migration)
     two.pair.verify(two.disk, left[0])
     assert same(two.disk.source, two.disk.part)
+
+
+def test_packed_blocks_go_to_who_shows_its_certificate(site: Site, tmp_path: Path) -> None:
+    with hosts(site, tmp_path, packed=True) as two:
+        two.pair.send(two.open())
+        assert two.pair.progress[-1].sent_bytes < two.pair.progress[-1].done_bytes // 10
+        assert same(two.disk.source, two.disk.part)
 
 
 def test_a_receiver_that_comes_back_takes_the_same_certificate(two: Hosts) -> None:
