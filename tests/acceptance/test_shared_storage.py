@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pytest
 
 from lab import Guest, Host, Lab
 from lab.disks import LAYERED, Disk
-from lab.places import CACHE
 from tests.support.operator import (
     Asked,
     confirm,
+    found_by_the_doctor,
     hostler,
     left_of,
     move,
@@ -44,12 +43,6 @@ def storage(lab: Lab, kvm1: Host, kvm2: Host) -> Iterator[Path]:
 
 def inodes(storage: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in storage.rglob("*")}
-
-
-def found_by_the_doctor(host: Host) -> set[str]:
-    """What the doctor finds, but for where the guests' kernel lies: other labs leave marks there."""
-    found = json.loads(hostler(host, "doctor", "-f", "json").out)
-    return {one["Finding"] for one in found if not one["Object"].startswith(str(CACHE))}
 
 
 @pytest.mark.parametrize("wish", ["confirm", "revert"])

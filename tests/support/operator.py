@@ -16,6 +16,7 @@ from typing import Any
 import blake3
 
 from lab import Guest, Host, Lab
+from lab.places import CACHE
 from lab.process import wait_until
 
 #: Where a server's things lie on a host.
@@ -280,6 +281,12 @@ def left_of(host: Host, guest: Guest) -> Sequence[str]:
     """Every path below the places of servers whose name has to do with the guest."""
     names = (guest.uuid, guest.name)
     return [path for path, _ in _files(host, set(), digests=False) if any(name in path for name in names)]
+
+
+def found_by_the_doctor(host: Host) -> set[str]:
+    """What the doctor finds, but for where the guests' kernel lies: other labs leave marks there."""
+    found = json.loads(hostler(host, "doctor", "-f", "json").out)
+    return {one["Finding"] for one in found if not one["Object"].startswith(str(CACHE))}
 
 
 def server(host: Host, name: str) -> tuple[str, str, str | None, str]:
