@@ -83,7 +83,7 @@ class NoopHypervisor:
     def mark(self, xml: str, _migration: str | None) -> str:
         return xml
 
-    def relocate(self, xml: str, _ports: dict[str, str]) -> str:
+    def relocate(self, xml: str, *_: Any) -> str:
         return xml
 
     def __getattr__(self, _name: str) -> Any:
