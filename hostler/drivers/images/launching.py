@@ -12,9 +12,8 @@ from hostler.drivers import processes as process
 #: The outer shell leaves nbdkit behind as an orphan and prints its id. Given a listening socket, nbdkit asks
 #: to be ended with the *thread* that is its parent, whatever its options say: so it waits until that is gone.
 _LEAVE = 'wait=$1; shift; exec 3<&0 </dev/null; /bin/sh -c "$wait" $$ "$@" >&2 & echo $!'
-#: What it waits with does not hold the socket, which is free as soon as the process is gone.
 #: systemd's protocol for handing a socket over wants the process' own id, which only the shell knows.
-_WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01 3<&-; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+_WAIT = 'while kill -0 $0 2>/dev/null; do sleep 0.01; done; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 
 
 def launch(

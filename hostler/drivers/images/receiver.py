@@ -324,7 +324,7 @@ class NbdReceiver:
             port = unpacking.give_way(homes, ports)
             if port is None:
                 raise
-            return self._servers.listen([port], peer)
+            return self._servers.listen_once_free(port, peer)
 
     def _service(self, record: Receiving) -> Service:
         exports = self._exports_dir(record.migration)

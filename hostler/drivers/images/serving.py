@@ -61,6 +61,17 @@ class Servers:
                     break
         raise self.unavailable(problem)
 
+    def listen_once_free(self, port: int, peer: str) -> socket.socket:
+        """Return a socket on the port of a process that was ended: what that had started may hold it for a moment."""
+        deadline = time.monotonic() + START_PATIENCE_S
+        while True:
+            try:
+                return self.listen([port], peer)
+            except errors.ReceiverUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.005)
+
     def launch(self, service: Service, listening: int, home: Path, run_home: Path) -> process.Process | None:
         """Start it with the socket *listening*; return its process, None if it is gone already."""
         confine = self._confines(service.migration)
