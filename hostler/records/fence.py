@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Update, bindparam, delete, insert, select, up
 from sqlalchemy.orm import Session
 
 from hostler.errors import Fenced, ServerUnreachable, Unreachable
+from hostler.records import moves
 from hostler.records.database import Database
 from hostler.records.models import Event, Fence, JournalEntry, Reservation, now
 
@@ -79,6 +80,17 @@ class FencedRecords:
         """Give a session that only reads; :class:`~hostler.errors.Unreachable` if the database is away."""
         with away_ends_the_leg(), self.database.reading() as session:
             yield session
+
+    def see_valid(self) -> None:
+        """Raise :class:`~hostler.errors.Fenced` if a later claim was made: asked before anything else is changed."""
+        with self.transaction():
+            pass
+
+    def ends(self) -> tuple[str, str]:
+        """Return the migration's source and destination."""
+        with self.reading() as session:
+            row = moves.get(session, self.migration)
+            return row.source_compute, row.dest_compute
 
     def note(self, session: Session, kind: str, text: str) -> None:
         """Add a line to the migration's history."""

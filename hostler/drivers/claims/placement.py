@@ -191,8 +191,7 @@ class PlacementClaims:
             changes = plan(mine, its)
             if not changes:
                 return
-            with records.transaction():
-                pass
+            records.see_valid()
             try:
                 self._service.allocate(changes)
                 return

@@ -25,7 +25,6 @@ from hostler.drivers.ports.bindings import (
 )
 from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable
 from hostler.objects import PLUGGED, Port
-from hostler.records import moves
 from hostler.records.fence import FencedRecords
 from hostler.records.models import JournalEntry
 
@@ -95,7 +94,7 @@ class NeutronPorts:
             there = self._name(host)
             if not found.active or found.active.host != there:
                 self._refuse_elsewhere(found, entry, port, host)
-                self._fence(records)
+                records.see_valid()
                 if entry.data["two_sided"]:
                     self._service.activate(found.id, there)
                 else:
@@ -150,7 +149,7 @@ class NeutronPorts:
         there = self._name(host)
         found = self._still_there(entry, port, host)
         if found.at(there) is None:
-            self._fence(records)
+            records.see_valid()
             try:
                 self._service.add_binding(found.id, there, "normal", entry.data["profile"])
             except CannotBind as error:
@@ -168,7 +167,7 @@ class NeutronPorts:
         """Write down where the port is; what an earlier attempt wrote stands."""
         journal, key = records.journal(JOURNAL), _key(port, host)
         if journal.get(key) is None:
-            there, home = self._name(host), self._name(_source(records))
+            there, home = self._name(host), self._name(records.ends()[0])
             found, active = self._movable(instance, port, host)
             if active.host != home:
                 reason = f"it is bound to {active.host or 'no host'}, and the server is on {home}"
@@ -264,7 +263,7 @@ class NeutronPorts:
             step = self._step_home(found, entry, host)
             if step is None:
                 return
-            self._fence(records)
+            records.see_valid()
             step()
         reason = "Neutron does not bind it there any more"
         raise PortBindingFailed(port=port.mac, host=entry.data["home"], reason=reason)
@@ -291,7 +290,7 @@ class NeutronPorts:
             return
         if binding.active or found.active is None:
             raise _not_ours(found, host)
-        self._fence(records)
+        records.see_valid()
         self._service.drop_binding(found.id, place)
 
     def _owned(self, instance: str, port: Port) -> list[NetworkPort]:
@@ -299,12 +298,6 @@ class NeutronPorts:
 
     def _name(self, host: str) -> str:
         return self._names.get(host, host)
-
-    @staticmethod
-    def _fence(records: FencedRecords) -> None:
-        """Send nothing for a leg that was passed over."""
-        with records.transaction():
-            pass
 
 
 @contextmanager
@@ -314,11 +307,6 @@ def _refused(port: Port, host: str) -> Iterator[None]:
         yield
     except CannotBind as error:
         raise PortBindingFailed(port=port.mac, host=host, reason=str(error)) from error
-
-
-def _source(records: FencedRecords) -> str:
-    with records.reading() as session:
-        return str(moves.get(session, records.migration).source_compute)
 
 
 def _plugged(ports: Sequence[Port]) -> list[Port]:

@@ -20,7 +20,6 @@ from hostler.drivers.ports import Astray, Ports
 from hostler.drivers.ports.northbound import LogicalPort, Moved, Northbound
 from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable
 from hostler.objects import PLUGGED, Port
-from hostler.records import moves
 from hostler.records.fence import FencedRecords
 from hostler.records.models import JournalEntry
 
@@ -135,7 +134,7 @@ class OvnPorts:
         """Write down what the port asks for; what an earlier attempt wrote stands."""
         journal, key = records.journal(JOURNAL), _key(port, host)
         if journal.get(key) is None:
-            there, home = self._name(host), self._name(_source(records))
+            there, home = self._name(host), self._name(records.ends()[0])
             found = self._movable(port, host)
             if found.asks_for not in ("", home):
                 reason = f"it asks OVN for {found.asks_for}, and the server is on {home}"
@@ -190,8 +189,7 @@ class OvnPorts:
 
     def _ask_for(self, records: FencedRecords, found: LogicalPort, wanted: str, entry: JournalEntry) -> None:
         """Change what the port asks for, unless somebody else does so just now, or the leg was passed over."""
-        with records.transaction():
-            pass
+        records.see_valid()
         try:
             self._northbound.ask_for(found.name, wanted, found.asks_for)
         except Moved as error:
@@ -209,11 +207,6 @@ def _reserved(entry: JournalEntry) -> str:
 def _bound(entry: JournalEntry) -> str:
     facts = entry.data
     return f"{facts['there']},{facts['before']}" if facts["several"] else str(facts["there"])
-
-
-def _source(records: FencedRecords) -> str:
-    with records.reading() as session:
-        return str(moves.get(session, records.migration).source_compute)
 
 
 def _is_logical(port: Port) -> bool:

@@ -27,7 +27,6 @@ from hostler.errors import (
     VolumeUnreachable,
 )
 from hostler.objects import Disk, Domain, Volume
-from hostler.records import moves
 from hostler.records.fence import FencedRecords, Journal
 from hostler.records.models import JournalEntry
 
@@ -73,7 +72,7 @@ class CinderVolumes:
 
     def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         """Drop the empty ones, if the server has another."""
-        home, _ = _ends(records)
+        home, _ = records.ends()
         if _key(volume, home) not in records.journal(JOURNAL).all():
             return
         mine = self._mine(instance, volume)
@@ -143,7 +142,7 @@ class CinderVolumes:
 
     def _intend(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         """Write down by which attachment the source has it; what an earlier attempt wrote stands."""
-        journal, (home, dest) = records.journal(JOURNAL), _ends(records)
+        journal, (home, dest) = records.journal(JOURNAL), records.ends()
         if _key(volume, home) in journal.all():
             return
         own = self._movable(instance, volume, dest)
@@ -174,10 +173,10 @@ class CinderVolumes:
         if not any(one.empty and one.id != besides for one in mine):
             journal = records.journal(JOURNAL)
             for one in [one for one in mine if one.status == "attaching" and _is_ours(journal, volume, one)]:
-                self._fence(records)
+                records.see_valid()
                 self._service.complete(one.id)  # Cinder makes no other one before that
-            self._fence(records)
-            home = _entry(records, volume, _ends(records)[0])
+            records.see_valid()
+            home = _entry(records, volume, records.ends()[0])
             self._service.reserve(volume.serial or "", instance, home.data.get("mode") if home else None)
             mine = self._mine(instance, volume)
         return mine
@@ -198,7 +197,7 @@ class CinderVolumes:
             mine = self._drop(records, mine, other.id)
         own = self._open(records, instance, volume, own)
         if own.status != "attached":
-            self._fence(records)
+            records.see_valid()
             self._service.complete(own.id)
         name, hosts = opened(own)
         journal.done(key, **({"name": name, "hosts": hosts} if volume.protocol == "iscsi" else {}))
@@ -213,7 +212,7 @@ class CinderVolumes:
         if own is None:
             reason = "Cinder takes the attachment, and does not have it"
             raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
-        home, key = _entry(records, volume, _ends(records)[0]), _key(volume, self._host)
+        home, key = _entry(records, volume, records.ends()[0]), _key(volume, self._host)
         facts = {name: home.data.get(name) for name in ("mode", "device")} if home else {}
         journal.undone(key)
         journal.intend(key, **facts, attachment=own.id)
@@ -224,7 +223,7 @@ class CinderVolumes:
         if not own.connection:
             entry = _entry(records, volume, self._host)
             device = (entry.data.get("device") if entry else None) or f"/dev/{volume.target}"
-            self._fence(records)
+            records.see_valid()
             self._service.connect(own.id, self._connector(instance, volume, device))
             own = _find(self._mine(instance, volume), entry) or dataclasses.replace(own, status="gone")
         if reason := unusable(volume, own):
@@ -232,7 +231,7 @@ class CinderVolumes:
         return own
 
     def _let_go(self, records: FencedRecords, instance: str, volume: Volume) -> None:
-        if self._host == _ends(records)[0]:
+        if self._host == records.ends()[0]:
             self._intend(records, instance, volume)  # posted by a version that reserved nothing
         journal, key = records.journal(JOURNAL), _key(volume, self._host)
         entry = journal.get(key)
@@ -251,7 +250,7 @@ class CinderVolumes:
             raise ForeignObject(
                 what=f"attachment {attachment}, the last that the server has,", host=self._host
             )
-        self._fence(records)
+        records.see_valid()
         self._service.drop(attachment)
         return others
 
@@ -296,27 +295,15 @@ class CinderVolumes:
     def _name(self, host: str) -> str:
         return self._names.get(host, host)
 
-    @staticmethod
-    def _fence(records: FencedRecords) -> None:
-        """Send nothing for a leg that was passed over."""
-        with records.transaction():
-            pass
-
 
 def _manner(undoing: bool) -> AbstractContextManager[None]:
     """Let a step fail if Cinder is away, and its undo wait."""
     return nullcontext() if undoing else failing("Cinder")
 
 
-def _ends(records: FencedRecords) -> tuple[str, str]:
-    with records.reading() as session:
-        migration = moves.get(session, records.migration)
-        return migration.source_compute, migration.dest_compute
-
-
 def _stays(records: FencedRecords) -> bool:
     """Tell whether the server is resized where it is: it keeps its attachment."""
-    home, dest = _ends(records)
+    home, dest = records.ends()
     return home == dest
 
 
