@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hostler.objects import Inventory, Volume
+from hostler.records.fence import FencedRecords
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg
 from hostler.tasks.domain import refuse_active
 
@@ -26,19 +28,11 @@ class ReserveVolumes(HostTask):
         """Reserve them; each is written down before and after."""
         if leg.migration.same_host:
             return
-        journal = self.journal(leg)
-        for volume in _volumes(inventory):
-            journal.intend(volume.target)
-            leg.drivers.volumes.reserve(leg.records, leg.migration.instance, volume)
-            journal.done(volume.target)
+        _each(self, leg, inventory, leg.drivers.volumes.reserve)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Give up what was reserved."""
-        journal = self.journal(leg)
-        for volume in reversed(_volumes(inventory)):
-            if journal.get(volume.target):
-                leg.drivers.volumes.release(leg.records, leg.migration.instance, volume)
-                journal.undone(volume.target)
+        _put_back(self, leg, inventory, leg.drivers.volumes.release)
 
 
 class DisconnectVolumes(HostTask):
@@ -53,19 +47,11 @@ class DisconnectVolumes(HostTask):
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Let go of them; each is written down before and after."""
         refuse_active(leg)
-        journal = self.journal(leg)
-        for volume in _volumes(inventory):
-            journal.intend(volume.target)
-            leg.drivers.volumes.disconnect(leg.records, leg.migration.instance, volume)
-            journal.done(volume.target)
+        _each(self, leg, inventory, leg.drivers.volumes.disconnect)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Connect what was let go of."""
-        journal = self.journal(leg)
-        for volume in reversed(_volumes(inventory)):
-            if journal.get(volume.target):
-                leg.drivers.volumes.connect(leg.records, leg.migration.instance, volume, undoing=True)
-                journal.undone(volume.target)
+        _put_back(self, leg, inventory, partial(leg.drivers.volumes.connect, undoing=True))
 
 
 class ReleaseVolumes(DisconnectVolumes):
@@ -88,24 +74,36 @@ class ConnectVolumes(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Connect them; each is written down before and after."""
-        journal = self.journal(leg)
-        for volume in _volumes(inventory):
-            journal.intend(volume.target)
-            leg.drivers.volumes.connect(leg.records, leg.migration.instance, volume)
-            journal.done(volume.target)
+        _each(self, leg, inventory, leg.drivers.volumes.connect)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Let go of what was connected."""
-        journal = self.journal(leg)
-        for volume in reversed(_volumes(inventory)):
-            if journal.get(volume.target):
-                leg.drivers.volumes.disconnect(leg.records, leg.migration.instance, volume, undoing=True)
-                journal.undone(volume.target)
+        _put_back(self, leg, inventory, partial(leg.drivers.volumes.disconnect, undoing=True))
 
 
 def volumes_of(leg: Leg, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
     """Return what network disks open on this host, where that differs, by the guest's names for them."""
     return leg.drivers.volumes.mapping(leg.records, volumes)
+
+
+def _each(
+    step: HostTask, leg: Leg, inventory: dict[str, Any], call: Callable[[FencedRecords, str, Volume], None]
+) -> None:
+    journal = step.journal(leg)
+    for volume in _volumes(inventory):
+        journal.intend(volume.target)
+        call(leg.records, leg.migration.instance, volume)
+        journal.done(volume.target)
+
+
+def _put_back(
+    step: HostTask, leg: Leg, inventory: dict[str, Any], call: Callable[[FencedRecords, str, Volume], None]
+) -> None:
+    journal = step.journal(leg)
+    for volume in reversed(_volumes(inventory)):
+        if journal.get(volume.target):
+            call(leg.records, leg.migration.instance, volume)
+            journal.undone(volume.target)
 
 
 def _volumes(inventory: dict[str, Any]) -> list[Volume]:
