@@ -221,9 +221,11 @@ class Host:
                 ["virsh", "-q", "undefine", guest, "--nvram", "--managed-save", "--snapshots-metadata"],
                 check=False,
             )
-            # Beside the guests' kernel, which all labs share, a migration that nobody confirmed leaves these.
-            for part in CACHE.rglob(f"{guest}.*.part"):
-                shutil.rmtree(part, ignore_errors=True)
+        # Beside the guests' kernel, which the lab's hosts share, a migration that nobody ended leaves these.
+        for part in self._cache.rglob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+        for token in self._cache.rglob(".hostler-migration.*"):
+            token.unlink(missing_ok=True)
         if left_over := self.virsh("list", "--all", "--name").split():
             raise LabError(f"{self.name} still has {', '.join(left_over)}")
         for folder in ("images", "instances"):
@@ -290,6 +292,11 @@ class Host:
         self.power_cut()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    @property
+    def _cache(self) -> Path:
+        """What the lab's hosts see where the machine has the cache of the guests' kernel."""
+        return self.directory.parent.parent / "cache"
+
     def _specification(self) -> Path:
         for place in OWN_FOLDERS.values():
             Path(place).mkdir(parents=True, exist_ok=True)
@@ -297,7 +304,10 @@ class Host:
             hostname=self.name,
             address=f"{self.address}/24",
             hardware_address=hardware_address(self.address),
-            binds=[(str(self.directory / folder), place) for folder, place in OWN_FOLDERS.items()],
+            binds=[
+                *((str(self.directory / folder), place) for folder, place in OWN_FOLDERS.items()),
+                (str(self._cache), str(CACHE)),
+            ],
             kept=[str(CHECKOUT), str(BASE), str(self.directory.parent.parent)],
             disk=str(self.directory / "disk.ext4") if self._disk_size else None,
             environment=HOST_ENVIRONMENT,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from lab.etc import Settings
-from lab.guest_kernel import build_kernel
+from lab.guest_kernel import lend_kernel
 from lab.host import Host
 from lab.places import BASE
 from lab.postgres import PostgreSQL
@@ -114,10 +114,10 @@ class Lab:
 
     def up(self, workers: bool = False) -> Self:
         """Bring everything up, anew unless it is up; hosts that are off are powered on."""
-        build_kernel()
         if not self.is_up:
             self.down()
             self._install()
+        lend_kernel(self.directory / "cache")
         with ThreadPoolExecutor() as pool:
             list(pool.map(Host.power_on, self.hosts))
         if workers:

@@ -126,7 +126,7 @@ def _start_worker(host: Host) -> None:
 
 
 def give_kernel(host: Host) -> Kernel:
-    """Put what guests boot from on the host's own disk: beside the labs' common one, others' marks would lie."""
+    """Put what guests boot from on the host's own disk, as on a host that shares nothing with another."""
     common = build_kernel()
     host.path(BOOT).mkdir(exist_ok=True)
     for file in (common.vmlinuz, common.initrd):

@@ -16,7 +16,6 @@ from typing import Any
 import blake3
 
 from lab import Guest, Host, Lab
-from lab.places import CACHE
 from lab.process import wait_until
 
 #: Where a server's things lie on a host.
@@ -284,9 +283,9 @@ def left_of(host: Host, guest: Guest) -> Sequence[str]:
 
 
 def found_by_the_doctor(host: Host) -> set[str]:
-    """What the doctor finds, but for where the guests' kernel lies: other labs leave marks there."""
+    """What the doctor finds."""
     found = json.loads(hostler(host, "doctor", "-f", "json").out)
-    return {one["Finding"] for one in found if not one["Object"].startswith(str(CACHE))}
+    return {one["Finding"] for one in found}
 
 
 def server(host: Host, name: str) -> tuple[str, str, str | None, str]:

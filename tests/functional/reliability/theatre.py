@@ -191,7 +191,9 @@ class Act:
         try:
             return self.what(self.theatre, self.play, place)
         except Exception:  # noqa: BLE001 - whatever it is, it is told; the sweep goes on
-            return f"{self.play.name}, {self.what.__name__}, {place}:\n{traceback.format_exc()}"
+            wrong = f"{self.play.name}, {self.what.__name__}, {place}:\n{traceback.format_exc()}"
+            print(wrong, flush=True)  # at once: a sweep may be ended before it has told all
+            return wrong
 
 
 def sweep(acts: list[Act], tell: Callable[[str], object]) -> None:
