@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from kazoo.client import KazooClient
 from sqlalchemy import text
 
+from hostler.errors import InstanceNotFound
 from lab.process import LabError, wait_until
 from tests.functional.reliability.hands import ADDRESSES, PASSES, Errand, Stop, host_of, work
 from tests.functional.reliability.stage import Pictured, copy_records, copy_tree, told_apart
@@ -40,6 +42,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.functional.reliability.hands"])
+_starting = threading.Lock()  #: a start looks at all that were started, also at one that is just being started
 
 
 @dataclass
@@ -127,7 +130,8 @@ class Scene(Pictured):
         }
         errand = Errand(self.directory, host, self.log, known | QUICK | settings, stop, refused, noting)
         worker = _context.Process(target=work, args=(errand,))
-        worker.start()
+        with _starting:
+            worker.start()
         self.workers.append(worker)
         self.wait(lambda: str(worker.pid) in str(self.board.workers().get(host, "")), f"the worker of {host}")
         return worker
@@ -179,7 +183,7 @@ class Scene(Pictured):
         def same() -> bool:
             try:
                 found.update(self.picture())
-            except FileNotFoundError:  # it went while it was looked at
+            except (FileNotFoundError, InstanceNotFound):  # it went while it was looked at
                 return False
             return all(found[name] == fact for name, fact in facts.items())
 
