@@ -42,7 +42,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.functional.reliability.hands"])
-_starting = threading.Lock()  #: a start looks at all that were started, also at one that is just being started
+#: A start looks at all that were started, also at one that is just being started.
+_starting = threading.Lock()
 
 
 @dataclass
