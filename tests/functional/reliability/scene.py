@@ -42,8 +42,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.functional.reliability.hands"])
-#: A start looks at all that were started, also at one that is just being started.
-_starting = threading.Lock()
+#: A start looks at all that were started, also at one that is just being started or closed.
+_changing = threading.Lock()
 
 
 @dataclass
@@ -96,7 +96,8 @@ class Scene(Pictured):
         for worker in self.workers:
             worker.kill()
             worker.join(30)
-            worker.close()
+            with _changing:
+                worker.close()
         super().close()
 
     def save(self, directory: Path) -> Beginning:
@@ -131,7 +132,7 @@ class Scene(Pictured):
         }
         errand = Errand(self.directory, host, self.log, known | QUICK | settings, stop, refused, noting)
         worker = _context.Process(target=work, args=(errand,))
-        with _starting:
+        with _changing:
             worker.start()
         self.workers.append(worker)
         self.wait(lambda: str(worker.pid) in str(self.board.workers().get(host, "")), f"the worker of {host}")
