@@ -20,8 +20,11 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 def listens(pid: int, port: int) -> bool:
     """Whether *pid* itself listens on TCP *port*, in its own network namespace."""
-    listening = _listening_sockets(pid, port)
-    return bool(listening) and not listening.isdisjoint(_open_sockets(pid))
+    try:
+        listening = _listening_sockets(pid, port)
+        return bool(listening) and not listening.isdisjoint(_open_sockets(pid))
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return False
 
 
 def _listening_sockets(pid: int, port: int) -> set[str]:
