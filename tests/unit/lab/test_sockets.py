@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 from lab.sockets import free_port, listens
 
@@ -13,3 +14,9 @@ def test_a_process_listens_on_its_own_port_only() -> None:
         assert listens(os.getpid(), port)
         assert not listens(os.getppid(), port)
     assert not listens(os.getpid(), port)
+
+
+def test_a_process_that_has_ended_listens_nowhere() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    assert not listens(ended.pid, 80)
