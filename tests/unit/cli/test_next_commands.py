@@ -174,7 +174,7 @@ def must_parse(place: str, words: list[str]) -> None:
 
 def test_the_walks_find_what_is_told() -> None:
     files = {said.place.split(":")[0] for said in TOLD}
-    assert {"hostler/errors.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
+    assert {"hostler/errors/refused.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
     files = {said.place.split(":")[0] for said in HINTS}
     assert {"hostler/conf.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
     names = {kind.__name__ for kind in REFUSALS}
