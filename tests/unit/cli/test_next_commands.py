@@ -176,7 +176,7 @@ def test_the_walks_find_what_is_told() -> None:
     files = {said.place.split(":")[0] for said in TOLD}
     assert {"hostler/errors/refused.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
     files = {said.place.split(":")[0] for said in HINTS}
-    assert {"hostler/conf.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
+    assert {"hostler/conf/__init__.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
     names = {kind.__name__ for kind in REFUSALS}
     assert {"InstanceNotFound", "HostIsAlive", "Unauthenticated", "UsageError"} <= names
 
