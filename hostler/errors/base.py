@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class HostlerError(Exception):
@@ -61,6 +61,28 @@ def _rebuild(kind: type[HostlerError], sentence: str, facts: dict[str, object]) 
     error.sentence = sentence
     Exception.__init__(error, sentence, error.hint)
     return error
+
+
+class Problem(str):
+    """A sentence that says why something cannot be. *hint*: what to type about it, where that is its own."""
+
+    hint: str
+
+    def __new__(cls, sentence: str, hint: str = "") -> Self:
+        """Return the sentence, which knows its hint; a copy that is made of it as text does not."""
+        problem = super().__new__(cls, sentence)
+        problem.hint = hint
+        return problem
+
+    @classmethod
+    def of(cls, error: HostlerError) -> Self:
+        """Return what *error* says, to be told of together with others."""
+        return cls(str(error), error.hint)
+
+
+def hints_of(problems: Sequence[str], otherwise: str) -> list[str]:
+    """Return what to type about each of *problems*."""
+    return [getattr(problem, "hint", "") or otherwise for problem in problems]
 
 
 def kept_hint(failure: Mapping[str, Any]) -> str:

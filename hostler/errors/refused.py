@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hostler.errors.base import HostlerError
+from hostler.errors.base import HostlerError, hints_of
 
 
 class Refused(HostlerError):
@@ -241,11 +241,16 @@ class CPUPinningInvalid(Refused):
 
 
 class MigrationPreCheckError(Refused):
-    """What the checks of a host found, all of it at once. *problems*: sentences; *host*: who checked."""
+    """What the checks of a host found, all of it at once. *problems*: sentences; *host*: who checked.
+
+    The first one says what to type, if it knows.
+    """
 
     hint_template = "hostler host show {host}"
 
     def __init__(self, problems: Sequence[str], *, host: str, **facts: object) -> None:
+        own = [hint for hint in hints_of(problems[:1], "") if hint]
+        facts = {"hint": own[0]} | facts if own else facts
         super().__init__(f"{host}: " + "; ".join(problems), problems=list(problems), host=host, **facts)
 
 
