@@ -16,7 +16,7 @@ from hostler.flows.shape import SOURCE, Step
 from hostler.views.changes import ending, heading, same_again
 from hostler.views.follow import snapshots
 from hostler.views.snapshot import Obstacle, Snapshot
-from hostler.views.text import printable, size
+from hostler.views.text import apart, printable, size, together
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client
@@ -99,7 +99,8 @@ def _text(seen: Snapshot, steps: Sequence[Step], width: int | None) -> list[str]
     lines = [f"plan for {heading(seen)}", ""]
     for number, step in enumerate(steps, 1):
         line = f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {prose(step.does)}"
-        lines += [line] if width is None else textwrap.wrap(line, width, subsequent_indent=_INDENT)
+        broken = [line] if width is None else textwrap.wrap(together(line), width, subsequent_indent=_INDENT)
+        lines += map(apart, broken)
         if step.point_of_no_return:
             lines.append("     -- point of no return: from here forward only --")
     lines += ["", *_bytes(seen), "", *_verdict(seen)]
