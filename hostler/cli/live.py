@@ -12,7 +12,7 @@ from hostler.flows.graph import DONE, FAILED, PENDING, RUNNING, UNDO_FAILED, UND
 from hostler.views.changes import ending, file_name, heading, progress
 from hostler.views.snapshot import FileView, Snapshot
 from hostler.views.steps import StepView
-from hostler.views.text import command, cut, duration, printable
+from hostler.views.text import apart, command, cut, duration, printable, together
 from hostler.views.turns import Waiting
 
 _MARKS = {
@@ -115,8 +115,15 @@ class Picture:
         if not error:
             return []
         width = max(self._console.width - 6, 10)
-        lines = list(Text(printable(error), style="red").wrap(self._console, width))[:_ERROR_LINES]
+        lines = self._broken(printable(error), "red", width)[:_ERROR_LINES]
         return [Text("     ").append_text(line) for line in lines]
+
+    def _broken(self, words: str, style: str, width: int) -> list[Text]:
+        """Return the lines of a sentence."""
+        lines = list(Text(together(words), style=style).wrap(self._console, width))
+        for line in lines:
+            line.plain = apart(line.plain)
+        return lines
 
     def _in_place(self, seen: Snapshot) -> list[Text]:
         names = ", ".join(printable(posixpath.basename(path)) for path in seen.in_place)
@@ -142,9 +149,14 @@ class Picture:
         share = min(view.done_bytes / view.total_bytes, 1.0)
         bar = self._bar(share, min(_BAR, self._console.width // 3))
         name = cut(file_name(view), max(self._console.width // 3, 8), "~")
-        parts = [f"  {name} {bar} {share:4.0%}", f"  {progress(view)}"]
-        lines = ["".join(parts)] if len("".join(parts)) < self._console.width else parts
-        return [Text(line, no_wrap=True, overflow="crop") for line in lines]
+        head, words = f"  {name} {bar} {share:4.0%}", progress(view)
+        if len(head) + len(words) + 2 < self._console.width:
+            return [Text(f"{head}  {words}", no_wrap=True, overflow="crop")]
+        beneath = self._broken(words, "", max(self._console.width - 2, 10))
+        return [
+            Text(head, no_wrap=True, overflow="crop"),
+            *(Text("  ").append_text(line) for line in beneath),
+        ]
 
     def _bar(self, share: float, width: int) -> str:
         full, empty = ("#", "-") if self._ascii else ("█", "░")
@@ -155,14 +167,14 @@ class Picture:
         if waiting is None:
             return []
         words = f"{waiting.text} ({duration((seen.at - waiting.since).total_seconds())})"
-        return list(Text(words, style="yellow").wrap(self._console, self._console.width))[:_ERROR_LINES]
+        return self._broken(words, "yellow", self._console.width)[:_ERROR_LINES]
 
     def _foot(self, seen: Snapshot, waiting: Waiting | None) -> list[Text]:
         if not seen.ended:
             return self._waits(seen, waiting)
         sentence, following = ending(seen)
         style = "bold green" if seen.outcome == "success" else "bold red"
-        lines = [Text(sentence, style=style)]
+        lines = self._broken(sentence, style, self._console.width)
         return [*lines, Text(f"  next: {following}", overflow="fold")] if following else lines
 
 

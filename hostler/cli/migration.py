@@ -195,7 +195,7 @@ def _facts(seen: Snapshot, attempts: Sequence[Attempt], entries: Sequence[Entry]
         "status": seen.status,
         "phase": seen.phase,
         "outcome": seen.outcome,
-        "error": seen.error,
+        "error": seen.error or (ending(seen)[0] if seen.obstacles else None),
         "hint": (ending(seen)[1] if seen.ended else seen.hint) or None,
         "source": seen.source,
         "dest": seen.dest,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hostler.cli.table import room
 from hostler.cli.watch import JSON_FORMATS, goes_on
 from hostler.flows.graph import prose
 from hostler.flows.shape import SOURCE, Step
-from hostler.views.changes import ask_again, ending, heading
+from hostler.views.changes import ending, heading, same_again
 from hostler.views.follow import snapshots
-from hostler.views.snapshot import Snapshot
-from hostler.views.text import printable, size
+from hostler.views.snapshot import Obstacle, Snapshot
+from hostler.views.text import apart, printable, size, together
 
 if TYPE_CHECKING:
     from hostler.jobboard.client import Client
@@ -50,7 +52,7 @@ def show(
         lines = [*_candidates(candidates), *_text(seen, steps, room(out))]
     out.write("\n".join(lines) + "\n")
     out.flush()
-    return _exit_code(seen)
+    return seen.exit_code
 
 
 def show_none(server: str, candidates: Sequence[Candidate], out: TextIO, *, fmt: str = "auto") -> int:
@@ -58,10 +60,11 @@ def show_none(server: str, candidates: Sequence[Candidate], out: TextIO, *, fmt:
     if fmt in JSON_FORMATS:
         lines = [json.dumps({"server": server, "exit_code": _REFUSED} | _hosts(candidates))]
     else:
+        following = list(dict.fromkeys(one.next for one in candidates if one.next)) or ["hostler host list"]
         lines = [
             *_candidates(candidates),
             f"no host can take {printable(server)}",
-            "  try: hostler host list",
+            *(f"  try: {printable(one)}" for one in following),
         ]
     out.write("\n".join(lines) + "\n")
     out.flush()
@@ -84,25 +87,20 @@ def _hosts(candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {"hosts": [one.to_dict() for one in candidates]} if candidates else {}
 
 
-def problems(seen: Snapshot) -> list[tuple[str, str]]:
-    """Return what stands in the way: who found it, and what."""
-    report = seen.report or {}
-    return [
-        (host, str(problem))
-        for key, host in (("source", seen.source), ("dest", seen.dest))
-        for problem in report.get(key) or []
-    ]
-
-
-def _exit_code(seen: Snapshot) -> int:
-    return _REFUSED if problems(seen) else seen.exit_code
+def _obstacles(seen: Snapshot) -> list[Obstacle]:
+    """Return what stands in the way, as reported, and what a step was refused for."""
+    if seen.outcome != "refused" or seen.error is None:
+        return seen.obstacles
+    host = seen.cause.host if seen.cause else seen.source
+    return [*seen.obstacles, Obstacle(host, seen.error, seen.hint or "")]
 
 
 def _text(seen: Snapshot, steps: Sequence[Step], width: int | None) -> list[str]:
     lines = [f"plan for {heading(seen)}", ""]
     for number, step in enumerate(steps, 1):
         line = f"  {number:>2} {printable(_host(seen, step))}  {step.name}: {prose(step.does)}"
-        lines += [line] if width is None else textwrap.wrap(line, width, subsequent_indent=_INDENT)
+        broken = [line] if width is None else textwrap.wrap(together(line), width, subsequent_indent=_INDENT)
+        lines += map(apart, broken)
         if step.point_of_no_return:
             lines.append("     -- point of no return: from here forward only --")
     lines += ["", *_bytes(seen), "", *_verdict(seen)]
@@ -120,14 +118,15 @@ def _bytes(seen: Snapshot) -> list[str]:
 
 
 def _verdict(seen: Snapshot) -> list[str]:
-    if found := problems(seen):
-        return [
-            "it would be refused:",
-            *(f"  {printable(host)}: {printable(problem)}" for host, problem in found),
-            f"  try: {printable(ask_again(seen))}",
-        ]
-    sentence, following = ending(seen)
-    return [sentence, *([f"  try: {following}"] if following else [])]
+    found = _obstacles(seen)
+    if not found:
+        sentence, following = ending(seen)
+        return [sentence, *([f"  try: {following}"] if following else [])]
+    lines = ["it would be refused:"]
+    for what, alike in groupby(found, key=lambda one: one.next):
+        lines += [f"  {printable(one.host)}: {printable(one.problem)}" for one in alike]
+        lines += [f"    try: {printable(what)}"] if what else []
+    return [*lines, f"  then: {printable(same_again(seen))}"]
 
 
 def _host(seen: Snapshot, step: Step) -> str:
@@ -140,7 +139,7 @@ def _plan(seen: Snapshot, steps: Sequence[Step]) -> dict[str, Any]:
         "source": seen.source,
         "dest": seen.dest,
         "steps": [{"host": _host(seen, step), "name": step.name, "does": step.does} for step in steps],
-        "problems": [{"host": host, "problem": problem} for host, problem in problems(seen)],
-        "exit_code": _exit_code(seen),
+        "problems": [dataclasses.asdict(one) for one in _obstacles(seen)],
+        "exit_code": seen.exit_code,
         **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files", "in_place")},
     }

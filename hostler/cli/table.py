@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import shutil
 import textwrap
@@ -12,6 +13,8 @@ from typing import Any, TextIO
 from cliff.columns import FormattableColumn
 from cliff.formatters.table import TableFormatter
 from rich.cells import cell_len
+
+from hostler.views.text import apart, together
 
 #: Columns below which the frame of a shown thing would break the command that it names.
 _ROOM_FOR_A_COMMAND = 80
@@ -76,7 +79,9 @@ class Fitting(TableFormatter):
         if self._width < least:
             self._write_blocks(column_names, [data], stdout)
         else:
-            super().emit_one(column_names, data, stdout, parsed_args)
+            framed = io.StringIO()
+            super().emit_one(column_names, [_unbroken(cell) for cell in data], framed, parsed_args)
+            stdout.write(apart(framed.getvalue()))
 
     def _write_blocks(self, names: Sequence[str], rows: Sequence[Sequence[Any]], stdout: TextIO) -> None:
         stdout.write("\n".join(_blocks(names, rows, self._width, self._typed)) + "\n")
@@ -88,6 +93,10 @@ class Fitting(TableFormatter):
 
 def _width(cell: Any) -> int:
     return max(map(cell_len, _text(cell).split("\n")))
+
+
+def _unbroken(cell: Any) -> Any:
+    return together(_text(cell)) if isinstance(cell, str | FormattableColumn) else cell
 
 
 def _framed(names: Sequence[str], cell: Any) -> int:
@@ -140,7 +149,8 @@ def _goes_beside(lines: Sequence[str], room: int) -> bool:
     """Tell whether a cell has its place beside its name: it fits, or it is a sentence that has room there."""
     if max(map(cell_len, lines)) <= room:
         return True
-    return len(lines) == 1 and max(map(cell_len, lines[0].split())) <= room and room >= _ROOM_FOR_WORDS
+    words = together(lines[0]).split()
+    return len(lines) == 1 and max(map(cell_len, words)) <= room and room >= _ROOM_FOR_WORDS
 
 
 def _words(lines: Sequence[str], width: int, beside: str) -> Iterable[str]:
@@ -149,11 +159,12 @@ def _words(lines: Sequence[str], width: int, beside: str) -> Iterable[str]:
     for number, line in enumerate(lines):
         first = room if number else beside
         indent = room + " " * (len(line) - len(line.lstrip()))
-        yield from textwrap.wrap(
-            line,
+        broken = textwrap.wrap(
+            together(line),
             max(width, len(indent) + 1),
             initial_indent=first,
             subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
-        ) or [first.rstrip()]
+        )
+        yield from map(apart, broken or [first.rstrip()])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import PurePath
-from typing import Any
 
 from kazoo.exceptions import KazooException
 from oslo_context.context import RequestContext
-from sqlalchemy.orm import Session
 from taskflow import states
 from taskflow.types.notifier import Notifier
 
 from hostler.errors import FlowUnreadable, Park, Passing, and_then, kept_hint
-from hostler.jobboard import debts, rescheduling, turning
+from hostler.jobboard import closing, debts, rescheduling, turning
 from hostler.jobboard.baton import Execute, Finished, Revert, Stuck, decide
 from hostler.jobboard.board import Board
 from hostler.jobboard.boundary import Boundary
@@ -26,11 +24,10 @@ from hostler.jobboard.posting import host_of, mark_posted
 from hostler.jobboard.rescheduling import NextTry
 from hostler.jobboard.tether import Tether
 from hostler.metrics.meter import Meter
-from hostler.records import fence, instances, moves
+from hostler.records import fence, moves
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
-from hostler.records.models import Migration, now
-from hostler.records.states import STATUS
+from hostler.records.models import Migration
 from hostler.scheduling.scheduler import Scheduler
 from hostler.tasks.base import Drivers, MigrationFacts, Timeouts, retry_once_mended
 from hostler.tracing.tracer import Tracer, Turn, TurnFacts, Untraced
@@ -275,18 +272,9 @@ class MigrationLeg:
         next_try = self._next_try(row, flow) if decision.reverted else None
         with self.records.transaction() as session:
             if decision.reverted:
-                outcome = self._close_reverted(session, row, flow, next_try)
+                outcome = closing.reverted(session, self.records, row, flow, next_try)
             else:
-                outcome = "success"
-                moves.save(
-                    session,
-                    row.uuid,
-                    phase="closed",
-                    outcome=outcome,
-                    error=None,
-                    hint=None,
-                    finished_at=now(),
-                )
+                outcome = closing.carried_out(session, row)
             debts.forget_if_over(session, row.uuid)
             self.records.note(session, "finished", f"{row.flow_name}: {outcome}")
         self._meter.migration_ended(row.flow_name, outcome)
@@ -306,66 +294,6 @@ class MigrationLeg:
         alive = self.board.alive()
         with self.records.reading() as session:
             return rescheduling.plan(self._scheduler, session, row, flow, alive)
-
-    def _close_reverted(
-        self, session: Session, row: Migration, flow: StoredFlow, next_try: NextTry | None
-    ) -> str:
-        failure = flow.failure()
-        outcome = "refused" if "hostler.errors.Refused" in failure.get("exc_type_names", []) else "reverted"
-        ending: Mapping[str, Any] = flow.reverted
-        # Held: a wish comes before this or is refused; after it the next attempt takes none for this one.
-        current = moves.get(session, row.uuid, hold=True)
-        if current.cancel_reason is not None or current.excluded is None:
-            next_try = None
-        error = failure.get("exception_str") or current.error
-        if "hostler.errors.Cancelled" in failure.get("exc_type_names", []):
-            error = f"it was cancelled: {current.cancel_reason}"
-        changes: dict[str, Any] = {
-            "status": self._final_status(session, current, ending["status"]),
-            "error": error,
-            "hint": kept_hint(failure) or None,
-        }
-        if expected := ending["expected_task_state"]:
-            changes |= self._let_go_or_retry(session, current, expected, error, next_try)
-        moves.save(session, row.uuid, phase="closed", outcome=outcome, finished_at=now(), **changes)
-        if ending["status"] == "finished":  # what the way out has written down is still needed
-            fence.forget(session, row.uuid, [step.name for step in flow.shape])
-        return outcome
-
-    def _final_status(self, session: Session, current: Migration, ending: str | None) -> str:
-        """Return the status of a migration that was undone; one that others have set stays."""
-        status = ending or current.status
-        if current.cancel_reason is not None and status == "error":
-            status = "cancelled"
-        if STATUS.allows(current.status, status):
-            return status
-        self.records.note(session, "kept", f"its status {current.status} is not this flow's, and was left")
-        return current.status
-
-    def _let_go_or_retry(
-        self, session: Session, row: Migration, expected: str, error: str | None, next_try: NextTry | None
-    ) -> dict[str, str]:
-        """Keep the server for the next attempt, or say that nobody works on it; return changes of the record."""
-        found = instances.get(session, row.instance_uuid).task_state
-        if next_try is not None and next_try.host is not None and found == expected:
-            successor = rescheduling.write_successor(session, row, next_try)
-            self.records.note(session, "rescheduled", f"goes on with {next_try.host}, as {successor.uuid}")
-            return {}
-        self._let_go(session, row.instance_uuid, expected)
-        if next_try is None or next_try.host is not None:
-            return {}
-        self.records.note(session, "given-up", next_try.why_none)
-        return rescheduling.given_up(row, error, next_try)
-
-    def _let_go(self, session: Session, instance: str, expected: str) -> None:
-        """Say that nobody works on the server any more; what somebody else has written meanwhile stays."""
-        found = instances.get(session, instance).task_state
-        if found == expected:
-            instances.save(session, instance, expected_task_state=[expected], task_state=None)
-        elif found is not None:
-            self.records.note(
-                session, "kept", f"its task state {found} is not this migration's, and was left"
-            )
 
     def _park(self, step: str | None, reason: str, commands: list[str]) -> End:
         uuid = self.claim.posting.migration

@@ -93,7 +93,10 @@ class Filter(Protocol):
     """Says why a host cannot have the server."""
 
     def __call__(self, host: HostState, request: Request) -> str | None:
-        """Return a sentence about *host*, without its name; None if nothing speaks against it."""
+        """Return a sentence about *host*, without its name; None if nothing speaks against it.
+
+        A :class:`~hostler.errors.Problem` says what to type about it, too.
+        """
 
 
 class Weigher(Protocol):

@@ -1,7 +1,17 @@
-"""The filters that come with hostler. What a host or a server has not told yet speaks against nobody."""
+"""The filters that come with hostler. What a host or a server has not told yet speaks against nobody.
+
+What has an error of its own where a host is named says to type what that says; anything else is seen at the host.
+"""
 
 from __future__ import annotations
 
+from hostler.errors import (
+    GroupAffinityViolation,
+    HostDisabled,
+    HostUnavailable,
+    Problem,
+    UnableToMigrateToSelf,
+)
 from hostler.objects import GuestKind
 from hostler.records import hosts
 from hostler.records.groups import HARD
@@ -10,17 +20,22 @@ from hostler.scheduling import HostState, Request
 
 def alive(host: HostState, _request: Request) -> str | None:
     """Its worker is alive."""
-    return None if host.alive else "no worker is alive on it"
+    return None if host.alive else Problem("no worker is alive on it", HostUnavailable(host=host.name).hint)
 
 
 def enabled(host: HostState, _request: Request) -> str | None:
     """It takes new servers."""
-    return None if host.disabled_reason is None else f"it takes no new servers: {host.disabled_reason}"
+    if host.disabled_reason is None:
+        return None
+    refusal = HostDisabled(host=host.name, reason=host.disabled_reason)
+    return Problem(f"it takes no new servers: {host.disabled_reason}", refusal.hint)
 
 
 def same_host(host: HostState, request: Request) -> str | None:
     """It is another host than the one that has the server, unless that will do."""
-    return "the server is on it" if host.name == request.source and not request.same_host else None
+    if host.name != request.source or request.same_host:
+        return None
+    return Problem("the server is on it", UnableToMigrateToSelf(server=request.server, host=host.name).hint)
 
 
 def capacity(host: HostState, request: Request) -> str | None:
@@ -73,7 +88,11 @@ def cpu(host: HostState, request: Request) -> str | None:
 def groups(host: HostState, request: Request) -> str | None:
     """The policy of the server's group allows it; the soft ones are a weigher's."""
     found = request.membership
-    return found.violated_by(host.name) if found is not None and found.policy in HARD else None
+    reason = found.violated_by(host.name) if found is not None and found.policy in HARD else None
+    if found is None or reason is None:
+        return None
+    refusal = GroupAffinityViolation(host=host.name, reason=reason, group=found.group)
+    return Problem(reason, refusal.hint)
 
 
 def _kinds(host: HostState) -> list[GuestKind]:

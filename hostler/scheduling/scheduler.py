@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hostler import plugins
-from hostler.errors import BadConfiguration, NoValidHost
+from hostler.errors import BadConfiguration, MigrationPreCheckError, NoValidHost, hints_of
 from hostler.objects import HostCapabilities, Record
 from hostler.records import hosts
 from hostler.records.hosts import Amounts
@@ -32,6 +32,7 @@ class Candidate(Record):
     host: str
     weight: float | None = None  #: of those that can have the server; more is better
     reason: str | None = None  #: why it cannot have it
+    next: str | None = None  #: what to type about that
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Scheduler:
             if (reason := self._reason(host, request)) is None:
                 fit.append(host)
             else:
-                found.append(Candidate(host.name, reason=reason))
+                found.append(_refused(host.name, reason))
         weighed, failed = self._weigh(fit, request)
         weighed.sort(key=lambda one: (-(one.weight or 0.0), one.host))
         return weighed + sorted(found + failed, key=lambda one: one.host)
@@ -105,7 +106,7 @@ class Scheduler:
                 LOG.exception("filter %s failed on host %s", name, host.name)
                 return f"filter {name} failed: {type(error).__name__}: {error}"
             if reason is not None:
-                return str(reason) or f"filter {name} refused it without a reason"
+                return reason or f"filter {name} refused it without a reason"
         return None
 
     def _weigh(self, fit: list[HostState], request: Request) -> tuple[list[Candidate], list[Candidate]]:
@@ -117,9 +118,7 @@ class Scheduler:
                 weights[host.name] = [_ask(one, host, request) for one in self._weighings]
             except Exception as error:
                 LOG.exception("host %s could not be weighed", host.name)
-                failed.append(
-                    Candidate(host.name, reason=f"a weigher failed: {type(error).__name__}: {error}")
-                )
+                failed.append(_refused(host.name, f"a weigher failed: {type(error).__name__}: {error}"))
         total = dict.fromkeys(weights, 0.0)
         for number, weighing in enumerate(self._weighings):
             column = {host: found[number] for host, found in weights.items()}
@@ -147,6 +146,11 @@ def states(session: Session, alive: Container[str]) -> list[HostState]:
         )
         for host in hosts.all_hosts(session)
     ]
+
+
+def _refused(host: str, reason: str) -> Candidate:
+    (following,) = hints_of([reason], MigrationPreCheckError([], host=host).hint)
+    return Candidate(host, reason=str(reason), next=following)
 
 
 def _arriving(session: Session) -> dict[str, int]:

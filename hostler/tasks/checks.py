@@ -12,7 +12,9 @@ from hostler.errors import (
     HostlerError,
     InstanceNotFound,
     MigrationPreCheckError,
+    Problem,
     WritesWouldBeLost,
+    hints_of,
 )
 from hostler.objects import DiskChange, Domain, Inventory, PowerState, Unit, UnitKind
 from hostler.records import groups, hosts, instances, moves, placements
@@ -37,8 +39,7 @@ class InspectInstance(HostTask):
         """Return the inventory; every obstacle at once is a :class:`~hostler.errors.MigrationPreCheckError`."""
         inventory, problems = look_at_source(leg)
         if problems:
-            hint = f"on {leg.host}: virsh dumpxml {leg.migration.instance}"
-            raise MigrationPreCheckError(problems, host=leg.host, hint=hint)
+            raise MigrationPreCheckError(problems, host=leg.host, hint=_definition(leg))
         with leg.records.transaction() as session:
             instances.save(session, leg.migration.instance, disk_bytes=disk_need(inventory))
         return inventory.to_dict()
@@ -121,7 +122,8 @@ class ReportSource(HostTask):
     def execute(self, leg: Leg) -> dict[str, Any]:
         """Return the inventory and the problems."""
         inventory, problems = look_at_source(leg)
-        return {"inventory": inventory.to_dict(), "problems": problems}
+        hints = hints_of(problems, _definition(leg))
+        return {"inventory": inventory.to_dict(), "problems": problems, "hints": hints}
 
 
 class ReportDestination(HostTask):
@@ -136,11 +138,13 @@ class ReportDestination(HostTask):
         """Write the report to the migration's record."""
         inventory = inventory_of(leg, source_report)
         problems = _report_there(leg, inventory)
+        hints = hints_of(problems, MigrationPreCheckError([], host=leg.host).hint)
         arriving = leg.drivers.files.missing(inventory.units)
         with leg.records.transaction() as session:
             report = {
                 "source": source_report["problems"],
                 "dest": problems,
+                "hints": {"source": source_report.get("hints", []), "dest": hints},
                 "bytes": sum(unit.size_bytes for unit in arriving),
                 "files": [{"path": unit.path, "bytes": unit.size_bytes} for unit in arriving],
             }
@@ -162,6 +166,11 @@ def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
     if domain.power_state not in (PowerState.RUNNING, PowerState.SHUTDOWN, PowerState.CRASHED):
         problems.append(f"server {domain.name!r} is {domain.power_state}: resume or stop it first")
     return Inventory(domain, units, changes), problems
+
+
+def _definition(leg: Leg) -> str:
+    """Return what shows why a server cannot leave this host."""
+    return f"on {leg.host}: virsh dumpxml {leg.migration.instance}"
 
 
 def _needed(leg: Leg, units: list[Unit]) -> list[str]:
@@ -211,7 +220,7 @@ def _placement_problems(leg: Leg, domain: Domain) -> list[str]:
     try:
         leg.drivers.hypervisor.place(domain, others)
     except CPUPinningInvalid as error:
-        return [str(error.reason)]
+        return [Problem(str(error.reason), error.hint)]
     return []
 
 
@@ -291,7 +300,7 @@ def _report_there(leg: Leg, inventory: Inventory) -> list[str]:
             hosts.check_room(session, hosts.get(session, leg.host), need_there(leg, inventory))
             groups.check(session, leg.migration.instance, leg.host)
         except HostlerError as error:
-            problems.append(str(error))
+            problems.append(Problem.of(error))
     return problems
 
 

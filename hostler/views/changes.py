@@ -190,6 +190,16 @@ def _undone(seen: Snapshot, server: str) -> str:
 
 def ask_again(seen: Snapshot) -> str:
     """Return what to type about a refusal: what its error says to, and then the same again."""
+    again = same_again(seen)
+    hint = seen.hint or next((one.next for one in seen.obstacles if one.next), "")
+    if not hint:
+        return f"mend that, then: {again}"
+    says_so = hint.split()[:3] == again.split()[:3]  # it is the same, but for an option
+    return hint if says_so else and_then(hint, again)
+
+
+def same_again(seen: Snapshot) -> str:
+    """Return the command that asks for the same again."""
     if seen.flow in ("confirm_resize", "revert_resize"):
         verb = ("confirm",) if seen.flow == "confirm_resize" else ("revert", "--reason", "...")
         return _again(seen, verb)
@@ -199,11 +209,7 @@ def ask_again(seen: Snapshot) -> str:
 
 def _again(seen: Snapshot, verb: Sequence[str]) -> str:
     dry = ("--dry-run",) if seen.migration_type == "dry-run" else ()
-    again = command("server", *verb, *dry, seen.server, fallback=seen.server_uuid)
-    if not seen.hint:
-        return f"mend that, then: {again}"
-    says_so = seen.hint.split()[:3] == again.split()[:3]  # it is the same, but for an option
-    return seen.hint if says_so else and_then(seen.hint, again)
+    return command("server", *verb, *dry, seen.server, fallback=seen.server_uuid)
 
 
 def _success(seen: Snapshot, server: str) -> tuple[str, str]:
@@ -215,6 +221,9 @@ def _success(seen: Snapshot, server: str) -> tuple[str, str]:
         power = f", {seen.power_state}" if seen.power_state else ""
         gone = "nothing is left of the other size" if seen.same_host else f"{seen.dest} has let go of it"
         return f"brought back: {server} is on {seen.source} again{power}; {gone} ({took})", ""
+    if seen.obstacles:
+        found = "; ".join(printable(f"{one.host}: {one.problem}") for one in seen.obstacles)
+        return f"it would be refused: {found}", printable(ask_again(seen))
     if seen.migration_type == "dry-run":
         what = f"giving {server} flavor {printable(seen.flavor)} on" if size else f"moving {server} to"
         return f"nothing stands in the way of {what} {seen.dest}", ""

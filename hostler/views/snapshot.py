@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import select
@@ -73,6 +74,15 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """What a dry run found in the way."""
+
+    host: str  #: who found it
+    problem: str
+    next: str  #: what to type about it; empty where a version up to 0.1 has found it
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One migration at one moment. Times are UTC without a zone, as in the records."""
 
@@ -123,6 +133,8 @@ class Snapshot:
     @property
     def exit_code(self) -> int:
         """What a command that waited for it exits with."""
+        if self.outcome == "success" and self.obstacles:
+            return EXIT_CODES["refused"]
         return EXIT_CODES.get(self.outcome or ("parked" if self.phase == "parked" else ""), 1)
 
     @property
@@ -169,6 +181,17 @@ class Snapshot:
     def in_place(self) -> list[str]:
         """What is used where it is: both hosts have it."""
         return list((self.report or {}).get("in_place") or [])
+
+    @property
+    def obstacles(self) -> list[Obstacle]:
+        """What a dry run has reported that stands in the way."""
+        report = self.report or {}
+        hints = report.get("hints") or {}
+        return [
+            Obstacle(host, str(problem), str(hint))
+            for key, host in (("source", self.source), ("dest", self.dest))
+            for problem, hint in zip_longest(report.get(key) or [], hints.get(key) or [], fillvalue="")
+        ]
 
     @property
     def same_host(self) -> bool:

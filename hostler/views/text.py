@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shlex
 
 KIB = 1024
@@ -11,6 +12,10 @@ _MINUTE = 60
 _HOUR = 3600
 _FEW = 10  #: seconds below which tenths matter
 _HUNDRED = 100
+#: Stands for the space between a number and its unit while lines are broken: nothing takes it for one. It is not
+#: printable, so that no text has it.
+_GLUE = "\uf8ff"
+_QUANTITY = re.compile(r"(?<=\d) (?=(?:s|B|[KMGTP]iB|vCPUs)\b)")
 #: Characters of an error that are shown: a tool may fail with a megabyte of words.
 LONGEST = 4000
 
@@ -26,6 +31,16 @@ def printable(text: object) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def together(text: str) -> str:
+    """Return *text* so that no line is broken between a number and its unit; :func:`apart` is for what came of it."""
+    return _QUANTITY.sub(_GLUE, text)
+
+
+def apart(text: str) -> str:
+    """Return what came of :func:`together`, once it was broken into lines."""
+    return text.replace(_GLUE, " ")
 
 
 def size(count: int | float) -> str:

@@ -134,6 +134,8 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
         deb,
         f"""
         dpkg -i /root/hostler.deb
+        find /usr/lib/hostler | sort >/root/installed
+        grep -q 'site-packages/hostler/jobboard/__pycache__/worker.*[.]pyc' /root/installed && echo compiled
         cp /usr/share/doc/hostler/examples/hostler.conf /etc/hostler/hostler.conf
         mkdir /srv/records
         printf '[database]\\nconnection = sqlite:////srv/records/it.db\\n' >>/etc/hostler/hostler.conf
@@ -153,6 +155,7 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
         /usr/lib/hostler/bin/python3 -c '{LOOK}' {port}
         kill $!
         wait $! || true
+        find /usr/lib/hostler | sort | cmp /root/installed - && echo nothing is left to compile
         $as_page cat /etc/hostler/web-tokens | cut -d' ' -f1,2
         $as_page touch /etc/hostler/mine /var/lib/hostler/mine || echo it writes nowhere
         mkdir -p /var/lib/hostler && touch /var/lib/hostler/needed-for-an-undo
@@ -170,6 +173,8 @@ def test_an_installed_package_makes_its_tables_and_leaves_what_is_not_its_own(de
     for line in (
         "mode 750 hostler",
         "mode 640 hostler",
+        "compiled",
+        "nothing is left to compile",
         "nothing starts by itself",
         "tokens 640 root:hostler-web",
         "reader alice",

@@ -23,7 +23,7 @@ from hostler.drivers.ports.bindings import (
     NetworkPort,
     NetworkService,
 )
-from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable
+from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable, Problem
 from hostler.objects import PLUGGED, Port
 from hostler.records.fence import FencedRecords
 from hostler.records.models import JournalEntry
@@ -209,7 +209,7 @@ class NeutronPorts:
                 with failing("Neutron"):
                     self._movable(instance, port, self._host)
             except PortNotMovable as error:
-                yield str(error)
+                yield Problem.of(error)
 
     def _refuse_unpluggable(self, found: NetworkPort, entry: JournalEntry, port: Port, host: str) -> None:
         there = found.at(self._name(host))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray, Ports
 from hostler.drivers.ports.northbound import LogicalPort, Moved, Northbound
-from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable
+from hostler.errors import ForeignObject, HostlerError, PortBindingFailed, PortNotMovable, Problem
 from hostler.objects import PLUGGED, Port
 from hostler.records.fence import FencedRecords
 from hostler.records.models import JournalEntry
@@ -172,9 +172,9 @@ class OvnPorts:
                 with failing(SERVICE):
                     self._movable(port, self._host)
                     if not self._northbound.knows(self._name(self._host)):
-                        yield f"OVN has no chassis {self._name(self._host)}"
+                        yield Problem(f"OVN has no chassis {self._name(self._host)}", "ovn-sbctl show")
             except PortNotMovable as error:
-                yield str(error)
+                yield Problem.of(error)
 
     # -- the way back -------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from hostler.errors import (
     CloudServiceRefused,
     ForeignObject,
     HostlerError,
+    Problem,
     VolumeNotMovable,
     VolumeUnreachable,
 )
@@ -119,13 +120,13 @@ class CinderVolumes:
                 with failing("Cinder"):
                     self._movable(domain.uuid, volume, self._host)
             except VolumeNotMovable as error:
-                yield str(error)
+                yield Problem.of(error)
         for disk in filter(is_cinders, domain.disks):
             with failing("Cinder"):
                 found = self._service.volume(disk.serial or "")
             if found is not None:
                 reason = "the host has attached it, and not QEMU: not supported yet"
-                yield str(_unmovable(disk, self._host, reason))
+                yield Problem.of(_unmovable(disk, self._host, reason))
 
     def _movable(self, instance: str, volume: Volume, host: str) -> Attachment:
         """Return by which attachment the server has it; :class:`VolumeNotMovable` if no host could take it over."""

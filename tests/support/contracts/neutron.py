@@ -216,6 +216,7 @@ def test_an_address_that_neutron_does_not_know_or_gives_to_another_server_is_ref
     world.stand.add_port(mac, other, "kvm1")
     (problem,) = world.driver.destination_problems(world.instance, [port])
     assert problem.endswith(f"one belongs to {other}")
+    assert problem.hint == f"openstack port list --mac-address {mac}"
 
 
 def test_a_port_that_is_bound_to_another_host_than_the_server_is_on_is_refused(world: World) -> None:

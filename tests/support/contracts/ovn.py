@@ -163,7 +163,7 @@ def test_a_host_that_is_no_chassis_is_a_refusal_with_a_hint(world: World) -> Non
         world.reserve("kvm9")
     assert told.value.hint == "ovn-sbctl show"
     (problem, *_) = driver(world.stand.service, "kvm9").destination_problems(world.instance, world.ports)
-    assert problem == "OVN has no chassis kvm9"
+    assert (problem, problem.hint) == ("OVN has no chassis kvm9", told.value.hint)
     assert world.everything == before
 
 
@@ -182,6 +182,7 @@ def test_a_port_that_ovn_does_not_have_or_has_for_another_address_is_refused(wor
     world.stand.add_port(str(port.interface), "fa:16:3e:ff:ff:ff", "kvm1")
     (problem,) = world.driver.destination_problems(world.instance, [port])
     assert f"logical port {port.interface} is for fa:16:3e:ff:ff:ff" in problem
+    assert problem.hint == f"ovn-nbctl lsp-get-addresses {port.interface}"
 
 
 def test_a_port_that_is_no_guests_is_refused(world: World) -> None:

@@ -168,22 +168,35 @@ def test_a_dry_run_prints_steps_hosts_and_bytes(world: World, hostler: Hostler) 
 def test_a_dry_run_says_all_that_would_be_refused(world: World, hostler: Hostler) -> None:
     world.add_migration(migration_type="dry-run", flow_name="check_migration")
     report = REPORT | {"source": ["a device is passed through\x1b[2J"], "dest": ["no bridge br7", "no space"]}
-    world.finish("refused", report=report, error="refused")
+    world.finish("success", report=report)  # by a worker that puts no next commands down
     argv = ("server", "migrate", "web1", "--to", "kvm2", "--dry-run")
     ran = hostler(*argv)
     assert ran.code == 3
-    refused = ["kvm1: a device is passed through\\x1b[2J", "kvm2: no bridge br7", "kvm2: no space"]
-    again = "try: mend that, then: hostler server migrate --to kvm2 --dry-run web1"
-    assert ran.out.endswith("it would be refused:\n  " + "\n  ".join([*refused, again]) + "\n")
+    before = ["kvm1: a device is passed through\\x1b[2J", "kvm2: no bridge br7", "kvm2: no space"]
+    again = "then: hostler server migrate --to kvm2 --dry-run web1"
+    assert ran.out.endswith("it would be refused:\n  " + "\n  ".join([*before, again]) + "\n")
+    hints = {"source": ["on kvm1: virsh dumpxml web1"], "dest": ["hostler host show kvm2"] * 2}
+    world.finish("success", report=report | {"hints": hints})
+    ran = hostler(*argv)
+    assert ran.code == 3
+    said = [
+        before[0],
+        "  try: on kvm1: virsh dumpxml web1",
+        *before[1:],
+        "  try: hostler host show kvm2",
+        again,
+    ]
+    assert ran.out.endswith("it would be refused:\n  " + "\n  ".join(said) + "\n")
     plan = json.loads(hostler(*argv, "--format", "ndjson").out)
     assert [problem["host"] for problem in plan["problems"]] == ["kvm1", "kvm2", "kvm2"]
+    assert [problem["next"] for problem in plan["problems"]] == [*hints["source"], *hints["dest"]]
     assert (plan["exit_code"], plan["bytes"], len(plan["steps"])) == (3, 3 << 30, 22)
 
 
 FOUND = [
     Candidate("kvm3", weight=2.5),
     Candidate("kvm2", weight=1.0),
-    Candidate("kvm1", reason="the server is on it\x1b[2J"),
+    Candidate("kvm1", reason="the server is on it\x1b[2J", next="hostler host list"),
 ]
 
 
@@ -203,7 +216,7 @@ def test_a_dry_run_without_a_host_shows_all_hosts_and_the_plan_of_the_best(
         "  kvm1  no: the server is on it\\x1b[2J\n\nplan for web1: kvm1 -> kvm3\n"
     )
     plan = json.loads(hostler("server", "migrate", "web1", "--dry-run", "-f", "json").out)
-    assert plan["hosts"][0] == {"host": "kvm3", "weight": 2.5, "reason": None}
+    assert plan["hosts"][0] == {"host": "kvm3", "weight": 2.5, "reason": None, "next": None}
     assert plan["dest"] == "kvm3"
 
 
@@ -220,7 +233,14 @@ def test_a_dry_run_that_finds_no_host_says_why_not_of_each(world: World, hostler
     assert json.loads(hostler("server", "migrate", "web1", "--dry-run", "-f", "json").out) == {
         "server": "web1",
         "exit_code": 3,
-        "hosts": [{"host": "kvm1", "weight": None, "reason": "the server is on it\x1b[2J"}],
+        "hosts": [
+            {
+                "host": "kvm1",
+                "weight": None,
+                "reason": "the server is on it\x1b[2J",
+                "next": "hostler host list",
+            }
+        ],
     }
     assert {asked[0] for asked in world.client.asked} == {"candidates"}
 

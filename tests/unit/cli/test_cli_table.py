@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 
 import pytest
 
@@ -74,6 +75,29 @@ def test_a_sentence_is_broken_between_words() -> None:
     assert out.getvalue() == (
         "Host     kvm2\nFinding\n  the part directory\n  /var/lib/libvirt/instances/a-b.part is\n  left over\n"
     )
+
+
+QUANTITIES = "kvm2 has not enough disk: 40 GiB needed, 3 GiB free; it took 2.1 s and 512 MiB/s for 16 vCPUs of it, 45 s"
+BROKEN = re.compile(r"\d[ |]*\n[| ]*(?:GiB|MiB|s|vCPUs)\b")
+
+
+@pytest.mark.parametrize("width", range(30, 130))
+def test_no_line_is_broken_between_a_number_and_its_unit(width: int) -> None:
+    out = io.StringIO()
+    step = {
+        "number": 1,
+        "host": "kvm1",
+        "name": "CopyImages",
+        "state": "failed",
+        "seconds": 3,
+        "error": QUANTITIES,
+    }
+    asked = argparse.Namespace(print_empty=False, max_width=width, fit_width=False)
+    Fitting(width).emit_one(("error", "steps"), (QUANTITIES, Steps([step])), out, asked)
+    Fitting(width).emit_list(("Host", "Finding"), [("kvm2", QUANTITIES), ("kvm3", "")], out, asked)
+    lines = "".join(out.getvalue())
+    assert not BROKEN.search(lines)
+    assert lines.count("16 vCPUs") == 3
 
 
 def test_a_command_that_its_frame_would_break_has_none() -> None:

@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.views.text import command, duration, printable, size, size_of
+from hostler.views.text import apart, command, duration, printable, size, size_of, together
 
 
 @given(st.text())
 def test_nothing_that_steers_a_terminal_is_left(text: str) -> None:
     shown = printable(text)
     assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") for char in shown)
+
+
+@given(st.text())
+def test_a_text_that_was_kept_together_is_as_it_was(text: str) -> None:
+    shown = printable(text)
+    assert apart(together(shown)) == shown
+    assert together("2.1 s of 5 GiB, 3 servers") == "2.1\uf8ffs of 5\uf8ffGiB, 3 servers"
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -404,6 +405,19 @@ def test_no_line_is_wider_than_the_terminal(copying: Snapshot, width: int) -> No
     for line in drawn(copying, width=width, waiting=waiting).splitlines():
         assert len(line) <= width
     assert "left" in drawn(copying, width=width)
+
+
+@pytest.mark.parametrize("width", range(30, 90))
+def test_no_line_is_broken_between_a_number_and_its_unit(world: World, copying: Snapshot, width: int) -> None:
+    waiting = Waiting("kvm2", "CopyImages", False, START, "40 GiB wait for 45 s, and 16 vCPUs for 2.1 s " * 2)
+    picture = drawn(copying, width=width, waiting=waiting)
+    assert re.search(r"40 GiB\s+wait\s+for\s+45 s", picture)
+    assert re.search(r"[\d.]+ MiB/s,\s+\d+\.\d s\s+left", picture)
+    world.step(COPY, "FAILURE", "kvm2 has not enough disk: 40 GiB needed, 3 GiB free")
+    world.finish("reverted", error="kvm2 has not enough disk: 40 GiB needed, 3 GiB free, after 45 s")
+    picture += drawn(snapshot(world), width=width)
+    assert not re.search(r"\d *\n *(?:[KMGTP]iB|B|s|vCPUs)\b", picture)
+    assert picture.count("3 GiB") == 2
 
 
 def test_a_terminal_of_ascii_gets_ascii(copying: Snapshot) -> None:

@@ -26,11 +26,13 @@ from hostler.errors import (
     InstanceIsLocked,
     MigrationPreCheckError,
     NoValidHost,
+    Problem,
     Refused,
+    hints_of,
     kept_hint,
 )
 from hostler.jobboard.details import _columns
-from tests.unit.cli.cli_world import Hostler, World
+from tests.unit.cli.cli_world import MIGRATION, Hostler, World
 
 TOP = Path(__file__).resolve().parents[3]
 COMMANDS = {
@@ -174,9 +176,9 @@ def must_parse(place: str, words: list[str]) -> None:
 
 def test_the_walks_find_what_is_told() -> None:
     files = {said.place.split(":")[0] for said in TOLD}
-    assert {"hostler/errors.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
+    assert {"hostler/errors/refused.py", "hostler/jobboard/recovery.py", "hostler/tasks/checks.py"} <= files
     files = {said.place.split(":")[0] for said in HINTS}
-    assert {"hostler/conf.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
+    assert {"hostler/conf/__init__.py", "hostler/jobboard/resized.py", "hostler/web/tokens.py"} <= files
     names = {kind.__name__ for kind in REFUSALS}
     assert {"InstanceNotFound", "HostIsAlive", "Unauthenticated", "UsageError"} <= names
 
@@ -261,6 +263,31 @@ def test_what_mends_a_refusal_comes_before_the_same_again(
     world.finish("refused", error="kvm2 has a file /x already", hint=hint)
     assert hostler("migration", "watch", "web1").out.endswith(f"  next: {following}\n")
     assert hostler("migration", "show", "web1", "-f", "value", "-c", "hint").out == f"{following}\n"
+
+
+@pytest.mark.parametrize("raised", [False, True])
+@pytest.mark.parametrize("kind", [kind for kind in REFUSALS if kind is not Refused])
+def test_a_dry_run_tells_the_next_command_of_each_refusal(
+    world: World, hostler: Hostler, kind: type[HostlerError], raised: bool
+) -> None:
+    error = made(kind)
+    world.add_server()
+    world.add_migration(migration_type="dry-run", flow_name="dry_run")
+    if raised:
+        world.finish("refused", error=str(error), hint=kept_hint(on_record(error)))
+    else:
+        problems = [Problem.of(error), "it has no bridge br0"]
+        report = {"source": [], "dest": problems, "hints": {"dest": hints_of(problems, "virsh list")}}
+        world.finish("success", report=json.loads(json.dumps(report)))
+    ran = hostler("server", "migrate", "web1", "--to", "kvm2", "--dry-run")
+    assert ran.code == 3
+    assert f"{error}\n    try: {error.hint}\n" in ran.out
+    assert ran.out.endswith("\n  then: hostler server migrate --to kvm2 --dry-run web1\n")
+    plan = json.loads(hostler("server", "migrate", "web1", "--to", "kvm2", "--dry-run", "-f", "json").out)
+    assert (plan["problems"][0]["problem"], plan["problems"][0]["next"]) == (str(error), error.hint)
+    watched = hostler("migration", "watch", MIGRATION)
+    assert watched.code == 3
+    assert f"  next: {error.hint}" in watched.out
 
 
 @pytest.mark.parametrize("name", ["web1", "a b", "it's", "-x", "--help", "$(reboot)"])

@@ -123,6 +123,14 @@ def test_no_host_left_names_every_host_and_what_to_type(database: Database, web1
         " kvm3: it takes no new servers: repair; kvm4: it was tried: it burns"
     )
     assert refused.value.hint == "hostler server migrate --dry-run -- web1"
+    with database.reading() as session:
+        found = scheduler.candidates(session, request, {"kvm1", "kvm3"})
+    assert [one.next for one in found] == [
+        "hostler host list",
+        "on kvm2: systemctl start hostler-worker",
+        "hostler host list",
+        "hostler host show kvm4",
+    ]
 
 
 # -- plug-ins that misbehave ------------------------------------------------------------------------------
