@@ -13,7 +13,6 @@ import requests
 from lab.process import run, wait_until
 from lab.services.cloud import TOKEN, CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS
 
 INSIDE = Path(__file__).with_name("inside")
 
@@ -81,7 +80,7 @@ class Cinder(CloudService):
         """Attach a volume to a server on a host, as Nova does; return the attachment's uuid."""
         connector = {
             "host": host,
-            "ip": ADDRESS,
+            "ip": self.address,
             "platform": "x86_64",
             "os_type": "linux",
             "mountpoint": device,
@@ -112,21 +111,17 @@ class Cinder(CloudService):
             (self.directory / folder).mkdir(exist_ok=True)
         self.refuse()
         facts = {"directory": self.directory, "database": self.database.url(), "home": home}
-        conf.write_text(SETTINGS.format(address=ADDRESS, port=self.port, **facts))
+        conf.write_text(SETTINGS.format(address=self.address, port=self.port, **facts))
         paste = (home / "etc/cinder/api-paste.ini").read_text()
         (self.directory / "api-paste.ini").write_text(
             paste.replace(" noauth apiv3", " noauth roles apiv3") + ROLES
         )
-        run([*self._alone(), home / "bin/cinder-manage", "--config-file", conf, "db", "sync"])
+        manage: list[str | Path] = [home / "bin/cinder-manage", "--config-file", conf, "db", "sync"]
+        run([*self._alone(PYTHONPATH=INSIDE), *manage])
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         server: list[str | Path] = [environment("cinder") / "bin/python", "-P", INSIDE / "cinder_server.py"]
-        variables = {"HOME": self.directory, "PYTHONPATH": INSIDE}
-        return [*server, "--config-file", self.directory / "cinder.conf"], variables
-
-    def _alone(self) -> list[str | Path]:
-        """Keep one of Cinder's programs from what the caller's environment says."""
-        return ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.directory}", f"PYTHONPATH={INSIDE}"]
+        return [*server, "--config-file", self.directory / "cinder.conf"], {"PYTHONPATH": INSIDE}
 
     def _greeting(self) -> Mapping[str, object]:
         """Return its services once all are up: a volume is made by none before."""

@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 import requests
 
 from lab.postgres import PostgreSQL
-from lab.services.service import Service
+from lab.services.service import Server
 
 #: Sent with each request. Who may ask is not checked: this one is an administrator's.
 TOKEN = "admin"
 
 
-class CloudService(Service):
+class CloudService(Server):
     """One of them."""
 
     kind: ClassVar[str]  #: its service type, as ``clouds.yaml`` writes it: ``block_storage``
     base: ClassVar[str] = ""  #: what its endpoint ends with
     version: ClassVar[str] = ""  #: the microversion that `request` asks for, with its kind: ``volume 3.54``
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.database = PostgreSQL(directory / "postgresql")
+    def __init__(self, directory: Path, address: str = "") -> None:
+        super().__init__(directory, address)
+        self.database = PostgreSQL(directory / "postgresql", prefix=self._alone())
 
     def clouds(self) -> Mapping[str, object]:
         """Return what an entry of ``clouds.yaml`` says of it."""

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import requests
 
-from lab.process import run
 from lab.services.cloud import CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS
 
 SETTINGS = """
 [api]
@@ -41,12 +39,12 @@ class Placement(CloudService):
         conf = self.directory / "placement.conf"
         conf.write_text(settings)
         # Before the workers start: two that made the tables at once would end each other.
-        run([environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync"])
+        self._run(environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync")
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         gunicorn = environment("placement") / "bin/gunicorn"
-        where = ["--no-control-socket", "-b", f"{ADDRESS}:{self.port}", "-w", "2", "--threads", "4"]
-        variables = {"OS_PLACEMENT_CONFIG_DIR": self.directory, "HOME": self.directory}
+        where = ["--no-control-socket", "-b", f"{self.address}:{self.port}", "-w", "2", "--threads", "4"]
+        variables = {"OS_PLACEMENT_CONFIG_DIR": self.directory}
         return [gunicorn, *where, "placement.wsgi.api:application"], variables
 
     def _greeting(self) -> Mapping[str, object]:

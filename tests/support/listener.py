@@ -8,7 +8,7 @@ from typing import Any
 import kombu
 
 from lab.process import wait_until
-from lab.rabbitmq import RabbitMQ
+from lab.services import RabbitMQ
 
 MIGRATED = [
     "compute.instance.exists",
