@@ -117,11 +117,16 @@ class Daemon:
             return None
 
 
+def marked(mark: str) -> list[int]:
+    """The processes that were started with *mark*, ``NAME=value``, in their environment."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if _has_mark(pid, mark)]
+
+
 def end_marked(mark: str, timeout_s: float = 15) -> None:
-    """End every process that was started with *mark*, ``NAME=value``, in its environment: recorded or not."""
-    for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
-        if _has_mark(pid, mark):
-            _end(pid, signal.SIGTERM, timeout_s, still_ours=partial(_has_mark, pid, mark))
+    """End every process that has the mark, recorded or not."""
+    for pid in marked(mark):
+        _end(pid, signal.SIGTERM, timeout_s, still_ours=partial(_has_mark, pid, mark))
 
 
 def _has_mark(pid: int, mark: str) -> bool:

@@ -75,9 +75,7 @@ class Ceph(Server):
         wait_until(
             self._has_osd, f"the OSD of {self.name}: see {self.directory}/osd.log", timeout_s, pause_s=0.2
         )
-        if POOL not in self.ask("osd", "pool", "ls"):
-            self.ask("osd", "pool", "create", POOL, "8")
-            self.ask("osd", "pool", "application", "enable", POOL, "rbd")
+        self.add_pool(POOL)
 
     @property
     def url(self) -> str:
@@ -89,6 +87,12 @@ class Ceph(Server):
         """The settings, for clients too."""
         return self.directory / "ceph.conf"
 
+    def add_pool(self, name: str) -> None:
+        """Make a pool for images, unless there is one of that name."""
+        if name not in self.ask("osd", "pool", "ls"):
+            self.ask("osd", "pool", "create", name, "8")
+            self.ask("osd", "pool", "application", "enable", name, "rbd")
+
     def add_image(self, name: str, size_mib: int = 64, pool: str = POOL) -> str:
         """Make an image of zeros; return where QEMU finds it."""
         self.rbd("create", "--size", f"{size_mib}M", f"{pool}/{name}")
@@ -98,13 +102,13 @@ class Ceph(Server):
         """Where QEMU finds an image."""
         return f"rbd:{pool}/{name}:conf={self.conf}"
 
-    def disk(self, name: str, device: str, pool: str = POOL) -> str:
-        """Libvirt's XML of a disk that opens an image; *device*: ``vdb``."""
+    def disk(self, name: str, device: str, pool: str = POOL, serial: str = "") -> str:
+        """Libvirt's XML of a disk that opens an image; *device*: ``vdb``. *serial*: its number, if it has one."""
         return (
             "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"
             f"<source protocol='rbd' name='{pool}/{name}'>"
             f"<host name='{self.address}' port='{self.port}'/></source>"
-            f"<target dev='{device}' bus='virtio'/></disk>"
+            f"<target dev='{device}' bus='virtio'/>{f'<serial>{serial}</serial>' if serial else ''}</disk>"
         )
 
     def watchers(self, name: str, pool: str = POOL) -> list[str]:
