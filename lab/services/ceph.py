@@ -111,15 +111,15 @@ class Ceph(Server):
             f"<target dev='{device}' bus='virtio'/>{f'<serial>{serial}</serial>' if serial else ''}</disk>"
         )
 
-    def watchers(self, name: str, pool: str = POOL) -> list[str]:
+    def connected(self, name: str, pool: str = POOL) -> list[str]:
         """The addresses of those who have an image open."""
         told = json.loads(self.rbd("status", "--format=json", f"{pool}/{name}"))
-        return [str(one["address"]) for one in told["watchers"]]
+        return [_host(one["address"]) for one in told["watchers"]]
 
-    def locks(self, name: str, pool: str = POOL) -> list[str]:
+    def locked(self, name: str, pool: str = POOL) -> list[str]:
         """The addresses of those who have locked an image."""
         told = json.loads(self.rbd("lock", "ls", "--format=json", f"{pool}/{name}"))
-        return [str(one["address"]) for one in told]
+        return [_host(one["address"]) for one in told]
 
     def rbd(self, *words: str) -> str:
         """What Ceph's own client for images says to these words."""
@@ -181,3 +181,8 @@ class Ceph(Server):
     @property
     def _fsid(self) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, str(self.directory)))
+
+
+def _host(address: str) -> str:
+    """Return the address of the host alone: without port, and without the number that makes a client unique."""
+    return address.partition(":")[0]

@@ -62,11 +62,11 @@ class Tgt(Server):
             f"<target dev='{device}' bus='virtio'/></disk>"
         )
 
-    def initiators(self, name: str) -> list[str]:
-        """The names of those who are connected to a volume."""
+    def connected(self, name: str) -> list[str]:
+        """The addresses of those who are connected to a volume."""
         _, _, behind = self._admin("target", "show").partition(f": {self.target(name)}\n")
         mine, _, _ = behind.partition("\nTarget ")
-        return re.findall(r"Initiator: (\S+)", mine)
+        return re.findall(r"IP Address: (\S+)", mine)
 
     def kill(self) -> None:
         """End it at once: it is deaf to SIGTERM. What was written to a volume is in its file."""

@@ -98,7 +98,7 @@ def ask_tgt(service: Service) -> None:
     assert isinstance(service, Tgt)
     opened_by_qemu(service.add_volume("answers"))
     assert service.file("answers").read_bytes()[1 << 20 : (1 << 20) + (64 << 10)] == b"\xa5" * (64 << 10)
-    assert service.initiators("answers") == []
+    assert service.connected("answers") == []
 
 
 def ask_ceph(service: Service) -> None:
@@ -106,7 +106,7 @@ def ask_ceph(service: Service) -> None:
     assert service.ask("health")["status"] == "HEALTH_OK"
     opened_by_qemu(service.add_image("answers"))
     assert service.rbd("ls").split() == ["answers"]
-    assert service.watchers("answers") == service.locks("answers") == []
+    assert service.connected("answers") == service.locked("answers") == []
 
 
 def opened_by_qemu(uri: str) -> None:
