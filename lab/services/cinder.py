@@ -132,7 +132,7 @@ class Cinder(CloudService):
         for folder in ("volumes", "state", "lock", "coordination"):
             (self.directory / folder).mkdir(exist_ok=True)
         self.refuse()
-        facts = {"directory": self.directory, "database": self.database.url(), "home": home}
+        facts = {"directory": self.directory, "database": self.database, "home": home}
         backend, storage = self._storage()
         where = {"address": self.address, "port": self.port, "backend": backend}
         conf.write_text(SETTINGS.format(**where, **facts) + storage)

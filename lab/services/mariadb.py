@@ -39,8 +39,8 @@ class MariaDB(Server):
         return f"mysql+pymysql://{USER}@{self.address}:{self.port}/{database}"
 
     def create_database(self, database: str) -> str:
-        """Make an empty *database*; returns its address."""
-        self.ask(f"CREATE DATABASE `{database}`")
+        """Make a *database*, unless there is one of that name; returns its address."""
+        self.ask(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         return self.url_of(database)
 
     def ask(self, statement: str) -> str:

@@ -77,7 +77,7 @@ class Neutron(CloudService):
     def _configure(self) -> None:
         home = environment("neutron")
         conf, ml2 = self.directory / "neutron.conf", self.directory / "ml2_conf.ini"
-        facts = {"directory": self.directory, "database": self.database.url()}
+        facts = {"directory": self.directory, "database": self.database}
         conf.write_text(SETTINGS.format(paste=home / "etc/neutron/api-paste.ini", **facts))
         ml2.write_text(ML2)
         (self.directory / "gunicorn.conf.py").write_text(
@@ -85,7 +85,7 @@ class Neutron(CloudService):
         )
         schema = Path(__file__).with_name("neutron_schema.py")
         # -P: this folder has a module that is called like the package that it imports.
-        self._run(home / "bin/python", "-P", schema, self.database.url(), json.dumps(HOSTS), conf, ml2)
+        self._run(home / "bin/python", "-P", schema, self.database, json.dumps(HOSTS), conf, ml2)
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         variables = {

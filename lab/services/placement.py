@@ -1,4 +1,7 @@
-"""A private Placement with a PostgreSQL of its own: on SQLite it answers every other request of a crowd with 500."""
+"""A private Placement, its tables in PostgreSQL or MariaDB.
+
+On SQLite it answers every other request of a crowd with 500.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +38,7 @@ class Placement(CloudService):
         return str(made["uuid"])
 
     def _configure(self) -> None:
-        settings = SETTINGS.format(database=self.database.url())
+        settings = SETTINGS.format(database=self.database)
         conf = self.directory / "placement.conf"
         conf.write_text(settings)
         # Before the workers start: two that made the tables at once would end each other.
