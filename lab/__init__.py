@@ -8,7 +8,7 @@
 ``lab.guest``      `Guest`: disks, domain XML, console
 ``lab.zookeeper``  a private ZooKeeper; usable alone
 ``lab.postgres``   a private PostgreSQL; usable alone
-``lab.services``   the services of a cloud: Placement; usable alone
+``lab.services``   the services of a cloud, from Neutron to Ceph; usable alone
 ``lab.process``    processes that are recorded, so that only ours are ever ended
 =================  ==========================================================
 """

@@ -10,6 +10,7 @@ from lab import services
 from lab.disks import LAYERED, SPARSE, Disk
 from lab.guest import Guest
 from lab.process import LabError
+from lab.switch import MACHINE
 from lab.yard import DEFAULT_DIRECTORY, Lab
 
 Arguments = argparse.Namespace
@@ -114,9 +115,10 @@ def guest_console(lab: Lab, arguments: Arguments) -> None:
     print(lab.host(arguments.host).console(arguments.name), end="")
 
 
-def services_up(_: Lab, arguments: Arguments) -> None:
-    services.up(arguments.folder, arguments.name)
-    services_status(_, arguments)
+def services_up(lab: Lab, arguments: Arguments) -> None:
+    address = lab.switch.address(MACHINE) if arguments.for_hosts else ""
+    services.up(arguments.folder, arguments.name, address)
+    services_status(lab, arguments)
 
 
 def services_down(_: Lab, arguments: Arguments) -> None:
@@ -139,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     _add_lab_commands(commands)
     _add_host_commands(commands)
     _add_guest_commands(commands.add_parser("guest", help="make, start and listen to guests"))
-    _add_service_commands(commands.add_parser("services", help="a cloud's services, on loopback"))
+    _add_service_commands(commands.add_parser("services", help="a cloud's services, each private"))
     return top
 
 
@@ -224,6 +226,9 @@ def _add_service_commands(group: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=words)
         command.add_argument("name", nargs="*", metavar="NAME", help=known)
         command.set_defaults(do=do)
+    commands.choices["up"].add_argument(
+        "--for-hosts", action="store_true", help="not on loopback, but where the lab's hosts reach them"
+    )
     commands.add_parser("status", help="say what is on").set_defaults(do=services_status)
 
 

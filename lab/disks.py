@@ -14,6 +14,8 @@ from lab.host import Host
 from lab.process import run
 
 MIB = 1024 * 1024
+#: What a disk begins with on which a guest is to note, at each boot, the number of that boot: ``NOTES=vdb:1``.
+NOTEBOOK = b"NOTEBOOK".ljust(512, b"\0")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,20 @@ class PostgreSQL:
         self._data.mkdir(mode=0o700)
         if os.geteuid() == 0:
             shutil.chown(self._data, "postgres", "postgres")
-        run([*_as_postgres(), program("initdb"), "-A", "trust", "-U", "postgres", "-N", "-D", self._data])
+        run(
+            [
+                *self._prefix,
+                *_as_postgres(),
+                program("initdb"),
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-N",
+                "-D",
+                self._data,
+            ]
+        )
         with (self._data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all 0.0.0.0/0 trust\n")
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 #: Our own children, kept so that they are reaped when they end.
@@ -114,6 +115,25 @@ class Daemon:
             return int(json.loads(self.record.read_text())["pid"])
         except (FileNotFoundError, ValueError):
             return None
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that were started with *mark*, ``NAME=value``, in their environment."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if _has_mark(pid, mark)]
+
+
+def end_marked(mark: str, timeout_s: float = 15) -> None:
+    """End every process that has the mark, recorded or not."""
+    for pid in marked(mark):
+        _end(pid, signal.SIGTERM, timeout_s, still_ours=partial(_has_mark, pid, mark))
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or it has rights that we have not: then we have not started it
+        return False
 
 
 def _identity(pid: int, born: int | None) -> dict[str, object]:

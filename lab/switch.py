@@ -14,6 +14,9 @@ from pathlib import Path
 from lab.places import BASE
 from lab.process import LabError, run
 
+#: Last number of the machine's own address: what listens there is reached from the hosts.
+MACHINE = 253
+
 
 @dataclass(frozen=True)
 class Switch:
@@ -56,7 +59,7 @@ class Switch:
         run(
             ["ip", "link", "add", outside, "type", "veth", "peer", "name", "machine", "netns", self.namespace]
         )
-        run(["ip", "addr", "add", f"{self.address(253)}/24", "dev", outside])
+        run(["ip", "addr", "add", f"{self.address(MACHINE)}/24", "dev", outside])
         run(["ip", "link", "set", outside, "up"])
         self._ip("link", "set", "machine", "master", "br0", "up")
 

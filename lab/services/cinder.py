@@ -1,6 +1,7 @@
 """A private Cinder: API, scheduler and volume service in one process, and a PostgreSQL of its own.
 
-Its storage has no bytes: it writes down to which hosts each volume is open, and tells of connections as Ceph's.
+Its storage has no bytes: it writes down to which hosts each volume is open, and tells of connections as Ceph's. Given a
+Ceph, it has its volumes there, by Cinder's own driver.
 """
 
 import json
@@ -11,9 +12,9 @@ from typing import Any
 import requests
 
 from lab.process import run, wait_until
+from lab.services.ceph import Ceph
 from lab.services.cloud import TOKEN, CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS
 
 INSIDE = Path(__file__).with_name("inside")
 
@@ -21,7 +22,7 @@ SETTINGS = """
 [DEFAULT]
 auth_strategy = noauth
 transport_url = fake://
-enabled_backends = lab
+enabled_backends = {backend}
 host = lab
 state_path = {directory}/state
 api_paste_config = {directory}/api-paste.ini
@@ -31,10 +32,6 @@ osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
 quota_volumes = -1
 quota_gigabytes = -1
-[lab]
-volume_driver = cinder_backend.LabDriver
-volume_backend_name = lab
-lab_directory = {directory}/volumes
 [database]
 connection = {database}
 [oslo_concurrency]
@@ -45,6 +42,23 @@ backend_url = file://{directory}/coordination
 enforce_scope = false
 enforce_new_defaults = false
 """
+#: Storage that has no bytes.
+NO_BYTES = """
+[lab]
+volume_driver = cinder_backend.LabDriver
+volume_backend_name = lab
+lab_directory = {directory}/volumes
+"""
+#: Cinder's own driver for Ceph.
+IN_CEPH = """
+[ceph]
+volume_driver = cinder.volume.drivers.rbd.RBDDriver
+volume_backend_name = ceph
+rbd_ceph_conf = {conf}
+rbd_pool = {pool}
+"""
+#: Where the distribution has what that driver speaks to Ceph with, for the interpreter of `environment`.
+BINDINGS = Path("/usr/lib/python3/dist-packages")
 #: Cinder asks Nova whether an attachment may go, unless a service asks it.
 ROLES = """
 [filter:roles]
@@ -60,9 +74,16 @@ class Cinder(CloudService):
     base = "/v3"
     version = "volume 3.54"
 
+    #: Of Ceph's images, where the volumes are there.
+    pool = "volumes"
+
+    def __init__(self, directory: Path, address: str = "", ceph: Ceph | None = None) -> None:
+        super().__init__(directory, address)
+        self._ceph = ceph
+
     @property
     def volumes(self) -> Path:
-        """Where its storage lies: a file for each volume says which hosts it is open to."""
+        """Where its storage without bytes lies: a file for each volume says which hosts it is open to."""
         return self.directory / "volumes"
 
     def add_volume(self, **facts: Any) -> str:
@@ -81,7 +102,7 @@ class Cinder(CloudService):
         """Attach a volume to a server on a host, as Nova does; return the attachment's uuid."""
         connector = {
             "host": host,
-            "ip": ADDRESS,
+            "ip": self.address,
             "platform": "x86_64",
             "os_type": "linux",
             "mountpoint": device,
@@ -111,22 +132,36 @@ class Cinder(CloudService):
         for folder in ("volumes", "state", "lock", "coordination"):
             (self.directory / folder).mkdir(exist_ok=True)
         self.refuse()
-        facts = {"directory": self.directory, "database": self.database.url(), "home": home}
-        conf.write_text(SETTINGS.format(address=ADDRESS, port=self.port, **facts))
+        facts = {"directory": self.directory, "database": self.database, "home": home}
+        backend, storage = self._storage()
+        where = {"address": self.address, "port": self.port, "backend": backend}
+        conf.write_text(SETTINGS.format(**where, **facts) + storage)
         paste = (home / "etc/cinder/api-paste.ini").read_text()
         (self.directory / "api-paste.ini").write_text(
             paste.replace(" noauth apiv3", " noauth roles apiv3") + ROLES
         )
-        run([*self._alone(), home / "bin/cinder-manage", "--config-file", conf, "db", "sync"])
+        manage: list[str | Path] = [home / "bin/cinder-manage", "--config-file", conf, "db", "sync"]
+        run([*self._alone(PYTHONPATH=self._modules), *manage])
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         server: list[str | Path] = [environment("cinder") / "bin/python", "-P", INSIDE / "cinder_server.py"]
-        variables = {"HOME": self.directory, "PYTHONPATH": INSIDE}
-        return [*server, "--config-file", self.directory / "cinder.conf"], variables
+        return [*server, "--config-file", self.directory / "cinder.conf"], {"PYTHONPATH": self._modules}
 
-    def _alone(self) -> list[str | Path]:
-        """Keep one of Cinder's programs from what the caller's environment says."""
-        return ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.directory}", f"PYTHONPATH={INSIDE}"]
+    @property
+    def _modules(self) -> str:
+        return f"{INSIDE}:{self.directory}/bindings"
+
+    def _storage(self) -> tuple[str, str]:
+        """Return what its storage is called, and the settings of it."""
+        if self._ceph is None:
+            return "lab", NO_BYTES.format(directory=self.directory)
+        self._ceph.add_pool(self.pool)
+        bindings = self.directory / "bindings"
+        bindings.mkdir(exist_ok=True)
+        for module in (*BINDINGS.glob("rados.cpython-*.so"), *BINDINGS.glob("rbd.cpython-*.so")):
+            (bindings / module.name).unlink(missing_ok=True)
+            (bindings / module.name).symlink_to(module)
+        return "ceph", IN_CEPH.format(conf=self._ceph.conf, pool=self.pool)
 
     def _greeting(self) -> Mapping[str, object]:
         """Return its services once all are up: a volume is made by none before."""

@@ -1,4 +1,4 @@
-"""What the services of a cloud have in common: a PostgreSQL of their own, a place in ``clouds.yaml``, and JSON."""
+"""What the services of a cloud have in common: a database of their own, a place in ``clouds.yaml``, and JSON."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -8,22 +8,30 @@ from typing import Any, ClassVar
 import requests
 
 from lab.postgres import PostgreSQL
-from lab.services.service import Service
+from lab.services.mariadb import MariaDB
+from lab.services.service import Server
 
 #: Sent with each request. Who may ask is not checked: this one is an administrator's.
 TOKEN = "admin"
 
 
-class CloudService(Service):
+class CloudService(Server):
     """One of them."""
 
     kind: ClassVar[str]  #: its service type, as ``clouds.yaml`` writes it: ``block_storage``
     base: ClassVar[str] = ""  #: what its endpoint ends with
     version: ClassVar[str] = ""  #: the microversion that `request` asks for, with its kind: ``volume 3.54``
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.database = PostgreSQL(directory / "postgresql")
+    def __init__(self, directory: Path, address: str = "", mariadb: MariaDB | None = None) -> None:
+        super().__init__(directory, address)
+        self._postgresql = PostgreSQL(directory / "postgresql", prefix=self._alone())
+        #: Whoever gives one has its tables in it, and ends it.
+        self._mariadb = mariadb
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy's address of its tables."""
+        return self._mariadb.url_of(self.name) if self._mariadb else self._postgresql.url()
 
     def clouds(self) -> Mapping[str, object]:
         """Return what an entry of ``clouds.yaml`` says of it."""
@@ -41,7 +49,10 @@ class CloudService(Service):
         return answer.json() if answer.content else None
 
     def _prepare(self) -> None:
-        self.database.start()
+        if self._mariadb is None:
+            self._postgresql.start()
+        else:
+            self._mariadb.create_database(self.name)
         self._configure()
 
     @abstractmethod
@@ -49,4 +60,4 @@ class CloudService(Service):
         """Write its settings and make its tables."""
 
     def _release(self) -> None:
-        self.database.kill()
+        self._postgresql.kill()

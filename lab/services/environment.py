@@ -12,6 +12,8 @@ from lab.process import run
 
 PINNED = Path(__file__).parent / "pinned"
 PYTHON = Path("/usr/bin/python3")
+#: Ends a command with whoever has started it: who comes next does the work anew.
+TIED = ("setpriv", "--pdeathsig", "KILL")
 #: Installing a service takes about a minute where nothing else is at work.
 INSTALL_TIMEOUT_S = 1800.0
 
@@ -26,9 +28,9 @@ def environment(name: str) -> Path:
     with _alone(home.with_suffix(".lock")):
         if not complete.exists():
             shutil.rmtree(home, ignore_errors=True)
-            run([PYTHON, "-m", "venv", home])
+            run([*TIED, PYTHON, "-m", "venv", home])
             pip = home / "bin/pip"
-            run([pip, "install", "-q", "--no-deps", "-r", pinned], INSTALL_TIMEOUT_S)
+            run([*TIED, pip, "install", "-q", "--no-deps", "-r", pinned], INSTALL_TIMEOUT_S)
             complete.touch()
     return home
 

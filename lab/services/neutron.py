@@ -11,10 +11,8 @@ from typing import Any
 
 import requests
 
-from lab.process import run
 from lab.services.cloud import CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS
 
 #: Ports can be bound to these.
 HOSTS = ("kvm1", "kvm2")
@@ -79,20 +77,21 @@ class Neutron(CloudService):
     def _configure(self) -> None:
         home = environment("neutron")
         conf, ml2 = self.directory / "neutron.conf", self.directory / "ml2_conf.ini"
-        facts = {"directory": self.directory, "database": self.database.url()}
+        facts = {"directory": self.directory, "database": self.database}
         conf.write_text(SETTINGS.format(paste=home / "etc/neutron/api-paste.ini", **facts))
         ml2.write_text(ML2)
-        (self.directory / "gunicorn.conf.py").write_text(GUNICORN.format(address=ADDRESS, port=self.port))
+        (self.directory / "gunicorn.conf.py").write_text(
+            GUNICORN.format(address=self.address, port=self.port)
+        )
         schema = Path(__file__).with_name("neutron_schema.py")
         # -P: this folder has a module that is called like the package that it imports.
-        run([home / "bin/python", "-P", schema, self.database.url(), json.dumps(HOSTS), conf, ml2])
+        self._run(home / "bin/python", "-P", schema, self.database, json.dumps(HOSTS), conf, ml2)
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         variables = {
             "OS_NEUTRON_CONFIG_DIR": self.directory,
             "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini",
             "GUNICORN_CMD_ARGS": f"-c {self.directory}/gunicorn.conf.py",
-            "HOME": self.directory,
         }
         return [environment("neutron") / "bin/gunicorn"], variables
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.process import Daemon, LabError, run, wait_until
-from lab.services.service import ADDRESS, Service
+from lab.services.service import PATH, Server
 from lab.sockets import free_port
 
 #: The chassis.
@@ -17,29 +17,24 @@ SCHEMAS = Path("/usr/share/ovn")
 SWITCH = "lab"
 
 
-class Ovn(Service):
+class Ovn(Server):
     """Who may ask is not checked. `port` is the northbound database's."""
 
     name = "ovn"
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        recorded = directory / "southbound-port"
-        self.southbound_port = int(recorded.read_text()) if recorded.exists() else free_port(ADDRESS)
+    def __init__(self, directory: Path, address: str = "") -> None:
+        super().__init__(directory, address)
+        self.southbound_port = int(self._recorded("southbound-port") or free_port(self.address))
 
     @property
     def northbound(self) -> str:
         """Where the northbound database is, as OVN's programs name it."""
-        return f"tcp:{ADDRESS}:{self.port}"
+        return f"tcp:{self.address}:{self.port}"
 
     @property
     def southbound(self) -> str:
         """Where the southbound one is."""
-        return f"tcp:{ADDRESS}:{self.southbound_port}"
-
-    def clouds(self) -> Mapping[str, object]:
-        """Return nothing: no ``clouds.yaml`` names it."""
-        return {}
+        return f"tcp:{self.address}:{self.southbound_port}"
 
     def nbctl(self, *words: str) -> str:
         """Ask or change the northbound database, and wait until the southbound one knows."""
@@ -88,9 +83,9 @@ class Ovn(Service):
         (self.directory / "southbound-port").write_text(str(self.southbound_port))
         self._database("nb", self.directory / "nb.db", SCHEMAS / "ovn-nb.ovsschema")
         self._database("sb", self.directory / "sb.db", SCHEMAS / "ovn-sb.ovsschema")
-        self._run("sb", *self._server("sb", self.southbound_port))
+        self._run_daemon("sb", *self._server("sb", self.southbound_port))
         remotes = [f"--ovnnb-db={self.northbound}", f"--ovnsb-db={self.southbound}"]
-        self._run("northd", "ovn-northd", f"--unixctl={self.directory}/northd.ctl", *remotes)
+        self._run_daemon("northd", "ovn-northd", f"--unixctl={self.directory}/northd.ctl", *remotes)
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         return list(self._server("nb", self.port)), {}
@@ -107,7 +102,7 @@ class Ovn(Service):
             Daemon(record).end()
 
     def _server(self, name: str, port: int) -> tuple[str | Path, ...]:
-        control, remote = f"--unixctl={self.directory}/{name}.ctl", f"--remote=ptcp:{port}:{ADDRESS}"
+        control, remote = f"--unixctl={self.directory}/{name}.ctl", f"--remote=ptcp:{port}:{self.address}"
         return "/usr/sbin/ovsdb-server", "--no-chdir", control, remote, self.directory / f"{name}.db"
 
     def _start_host(self, host: str, address: str) -> None:
@@ -118,7 +113,9 @@ class Ovn(Service):
         self._database(host, home / "conf.db", Path("/usr/share/openvswitch/vswitch.ovsschema"))
         local, control = f"unix:{home}/db.sock", f"--unixctl={home}/db.ctl"
         remote = f"--remote=punix:{home}/db.sock"
-        self._run(f"{host}-db", "ovsdb-server", "--no-chdir", control, remote, home / "conf.db", host=host)
+        self._run_daemon(
+            f"{host}-db", "ovsdb-server", "--no-chdir", control, remote, home / "conf.db", host=host
+        )
         wait_until((home / "db.sock").exists, f"the switch's database of {host}", 30, pause_s=0.02)
         self._vsctl(host, "--no-wait", "init")
         facts = {
@@ -142,9 +139,9 @@ class Ovn(Service):
         ]
         self._vsctl(host, "--no-wait", "set", "Open_vSwitch", ".", *words, *bridge)
         dummy = ["--disable-system", "--enable-dummy", f"--unixctl={home}/switch.ctl"]
-        self._run(f"{host}-switch", "ovs-vswitchd", *dummy, local, host=host)
+        self._run_daemon(f"{host}-switch", "ovs-vswitchd", *dummy, local, host=host)
         wait_until((home / "br-int.mgmt").exists, f"the switch of {host}", 30, pause_s=0.02)
-        self._run(f"{host}-controller", "ovn-controller", local, host=host)
+        self._run_daemon(f"{host}-controller", "ovn-controller", local, host=host)
 
     def _database(self, name: str, file: Path, schema: Path) -> None:
         if not schema.exists():
@@ -152,15 +149,13 @@ class Ovn(Service):
         if not file.exists():
             run(["ovsdb-tool", "create", file, schema])
 
-    def _run(self, name: str, *command: str | Path, host: str = "") -> None:
+    def _run_daemon(self, name: str, *command: str | Path, host: str = "") -> None:
         home = self.directory / host
-        places = [
-            f"{variable}={home}" for variable in ("OVS_RUNDIR", "OVN_RUNDIR", "OVS_LOGDIR", "OVN_LOGDIR")
-        ]
+        places = dict.fromkeys(("OVS_RUNDIR", "OVN_RUNDIR", "OVS_LOGDIR", "OVN_LOGDIR"), home)
         (self.directory / "daemons").mkdir(exist_ok=True)
         daemon = Daemon(self.directory / "daemons" / f"{name}.json")
-        path = f"PATH=/usr/sbin:/usr/bin:/sbin:/bin:{SCHEMAS}/scripts"
-        daemon.start(["env", "-i", path, *places, *command], self.directory / f"{name}.log")
+        alone = self._alone(PATH=f"{PATH}:{SCHEMAS}/scripts", **places)
+        daemon.start([*alone, *command], self.directory / f"{name}.log")
 
     def _vsctl(self, host: str, *words: str) -> None:
         run(["ovs-vsctl", f"--db=unix:{self.directory}/{host}/db.sock", "--timeout=30", *words])

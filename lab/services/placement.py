@@ -1,14 +1,15 @@
-"""A private Placement with a PostgreSQL of its own: on SQLite it answers every other request of a crowd with 500."""
+"""A private Placement, its tables in PostgreSQL or MariaDB.
+
+On SQLite it answers every other request of a crowd with 500.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import requests
 
-from lab.process import run
 from lab.services.cloud import CloudService
 from lab.services.environment import environment
-from lab.services.service import ADDRESS
 
 SETTINGS = """
 [api]
@@ -37,16 +38,16 @@ class Placement(CloudService):
         return str(made["uuid"])
 
     def _configure(self) -> None:
-        settings = SETTINGS.format(database=self.database.url())
+        settings = SETTINGS.format(database=self.database)
         conf = self.directory / "placement.conf"
         conf.write_text(settings)
         # Before the workers start: two that made the tables at once would end each other.
-        run([environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync"])
+        self._run(environment("placement") / "bin/placement-manage", "--config-file", conf, "db", "sync")
 
     def _command(self) -> tuple[list[str | Path], Mapping[str, object]]:
         gunicorn = environment("placement") / "bin/gunicorn"
-        where = ["--no-control-socket", "-b", f"{ADDRESS}:{self.port}", "-w", "2", "--threads", "4"]
-        variables = {"OS_PLACEMENT_CONFIG_DIR": self.directory, "HOME": self.directory}
+        where = ["--no-control-socket", "-b", f"{self.address}:{self.port}", "-w", "2", "--threads", "4"]
+        variables = {"OS_PLACEMENT_CONFIG_DIR": self.directory}
         return [gunicorn, *where, "placement.wsgi.api:application"], variables
 
     def _greeting(self) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from hostler import conf as settings
 from lab import services
-from lab.services import Cinder, Neutron, Placement
+from lab.services import Cinder, MariaDB, Neutron, Placement
 from tests.support.obstacle import Obstacle, obstacle
 
 
@@ -60,6 +60,13 @@ def before_cinder(real_cinder: Cinder) -> Iterator[Obstacle]:
     """What stands before it."""
     with obstacle(real_cinder.url) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def real_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A private MariaDB."""
+    with MariaDB(tmp_path_factory.mktemp("services") / "mariadb") as service:
+        yield service
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import kombu
 
 from lab.process import wait_until
-from lab.rabbitmq import RabbitMQ
+from lab.services import RabbitMQ
 
 MIGRATED = [
     "compute.instance.exists",
@@ -19,6 +19,7 @@ MIGRATED = [
     "compute.instance.finish_resize.start",
     "compute.instance.finish_resize.end",
 ]
+REVERTED = ["compute.instance.resize.revert.start", "compute.instance.resize.revert.end"]
 CONFIRMED = ["compute.instance.resize.confirm.start", "compute.instance.resize.confirm.end"]
 
 
@@ -43,6 +44,10 @@ class Listener:
     @property
     def event_types(self) -> list[str]:
         return [one["event_type"] for one in self.messages]
+
+    def of(self, instance: str) -> list[str]:
+        """Return the names of the events of one server that were read so far."""
+        return [one["event_type"] for one in self.messages if one["payload"].get("instance_id") == instance]
 
     def _connection(self) -> kombu.Connection:
         return kombu.Connection(self._url, connect_timeout=5)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.rabbitmq import RabbitMQ
+from lab.services import RabbitMQ
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from hostler.errors import ServerUnreachable
 from hostler.jobboard.postman import Postman
 from hostler.tasks.base import Leg
 from lab.process import wait_until
-from lab.rabbitmq import RabbitMQ
+from lab.services import RabbitMQ
 from tests.functional.jobboard import yard as yards
 from tests.functional.jobboard.yard import Yard
 from tests.support.listener import CONFIRMED, MIGRATED, Listener

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.process import Daemon, LabError, run, start_time, wait_until
+from lab.process import Daemon, LabError, end_marked, marked, run, start_time, wait_until
 
 
 def test_a_daemon_is_found_by_a_later_command_and_ended(tmp_path: Path) -> None:
@@ -68,3 +68,21 @@ def test_waiting_in_vain_names_what_was_waited_for() -> None:
 def test_the_start_time_of_a_process_that_is_not_there_is_none() -> None:
     assert start_time(os.getpid()) is not None
     assert start_time(2**22 + 1) is None
+
+
+def test_whatever_has_the_mark_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    marks = {"ours": f"MARK={tmp_path}", "another's": f"MARK={tmp_path}/2"}
+    daemons = {whose: Daemon(tmp_path / f"{whose}.json") for whose in marks}
+    pids = {
+        whose: daemon.start(["env", marks[whose], "sleep", "60"], tmp_path / "log")
+        for whose, daemon in daemons.items()
+    }
+    wait_until(lambda: marked(marks["another's"]) == [pids["another's"]], "the mark")
+    wait_until(lambda: marked(marks["ours"]) == [pids["ours"]], "the mark")
+    daemons["ours"].record.unlink()  # whoever started it was killed before that was written down
+
+    end_marked(marks["ours"])
+
+    assert start_time(pids["ours"]) is None
+    assert daemons["another's"].pid == pids["another's"]
+    daemons["another's"].end()
