@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,12 @@ class Ports(Protocol):
 
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, why this host could not connect *ports*: a bridge or network it lacks."""
+
+    def as_asked(self, network_map: Mapping[str, str]) -> Ports:
+        """Return this driver for a request that says what sources are called here: :mod:`hostler.networks`.
+
+        What it says goes before what the host's settings say, and is that host's own name.
+        """
 
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here: ``bridge:br0`` -> ``bridge:br1``; only what differs."""

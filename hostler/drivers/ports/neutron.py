@@ -9,11 +9,14 @@ A Neutron without the extension ``binding-extended`` has one place for a port. I
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
+from hostler import networks
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray
 from hostler.drivers.ports.bindings import (
@@ -60,14 +63,23 @@ class NeutronPorts:
         self._sources = sources
         self._bridge_exists = bridge_exists
         self._names = dict(names or {})
+        self._asked: Mapping[str, str] = {}
 
     def sources(self) -> list[str]:
         """Return what can be plugged into here: bridges and networks of the host, whoever made them."""
         return self._sources()
 
+    def as_asked(self, network_map: Mapping[str, str]) -> Self:
+        """Return this driver for a request that says what sources are called here, which it will refuse."""
+        asked = copy.copy(self)
+        asked._asked = network_map
+        return asked
+
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which ports no host could take over, and why."""
-        return list(self._problems(instance, ports))
+        asked = " ".join(networks.words(self._asked))
+        told = [f"Neutron says itself what ports are plugged into: {asked} cannot be heeded"] if asked else []
+        return [*told, *self._problems(instance, ports)]
 
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each bridge is called here, where Neutron has bound the ports to this host already."""

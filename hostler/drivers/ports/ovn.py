@@ -12,8 +12,10 @@ Whatever else an interface needs of its host is for the driver of libvirt's port
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray, Ports
@@ -52,6 +54,12 @@ class OvnPorts:
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which ports this host could not connect, and which no host could take over."""
         return [*self._local.destination_problems(instance, ports), *self._problems(ports)]
+
+    def as_asked(self, network_map: Mapping[str, str]) -> Self:
+        """Return this driver for a request that says what sources are called here."""
+        asked = copy.copy(self)
+        asked._local = self._local.as_asked(network_map)
+        return asked
 
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here; only what differs."""
