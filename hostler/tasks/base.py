@@ -84,6 +84,8 @@ class Timeouts:
     guest_start_s: float
     copy_s: float
     max_attempts: int = 3  #: claims without progress before a job is parked
+    vif_plugging_s: float = 0  #: for what a port's service says of its plugging; 0: it is not waited for
+    vif_plugging_is_fatal: bool = True  #: whether the migration walks back where it says nothing
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ class Ports(Protocol):
     def unbind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         """Undo :meth:`bind`: drop what this migration bound, and make the old binding active again."""
 
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return the ports that are not plugged in yet and of which their service will say when they are.
+
+        MAC addresses, by what it calls the port then.
+        """
+
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the bindings to every host but *host*: the migration is confirmed."""
 

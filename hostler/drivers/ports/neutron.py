@@ -125,6 +125,17 @@ class NeutronPorts:
             self._drop(records, entry, entry.data["there"], host)
         records.journal(JOURNAL).undone(_key(port, host))
 
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return the ports that are bound here and not up, which are plugged in when the guest is made.
+
+        Of one that is up already Neutron says nothing any more; of one with a bridge of its own (``ovs_hybrid_plug``)
+        when it is bound, and not when it is plugged in: Nova's rules.
+        """
+        here = self._name(self._host)
+        with failing("Neutron"):
+            found = {port.mac: _first(self._owned(instance, port)) for port in _plugged(ports)}
+        return {one.id: mac for mac, one in found.items() if not one.up and _says_so(one.active, here)}
+
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the binding that each port has kept to where it was."""
         there = self._name(host)
@@ -323,6 +334,13 @@ def _refused(port: Port, host: str) -> Iterator[None]:
 
 def _plugged(ports: Sequence[Port]) -> list[Port]:
     return [port for port in ports if port.kind in PLUGGED]
+
+
+def _says_so(binding: HostBinding | None, here: str) -> bool:
+    """Tell whether Neutron says when a port with that active binding is plugged in."""
+    if binding is None or binding.host != here or binding.vif_type not in PLUGGABLE:
+        return False
+    return not binding.details.get("ovs_hybrid_plug")
 
 
 def _first(found: list[NetworkPort]) -> NetworkPort:

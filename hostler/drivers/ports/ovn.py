@@ -90,6 +90,10 @@ class OvnPorts:
             records.journal(JOURNAL).undone(_key(port, host))
         self._local.unbind(records, instance, port, host)
 
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return none: OVN says nothing to anybody."""
+        return {}
+
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Let each port ask for *host* alone."""
         self._local.settle(records, instance, host)

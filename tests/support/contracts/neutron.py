@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pytest
@@ -407,6 +407,19 @@ def test_a_binding_that_leads_elsewhere_is_named(world: World) -> None:
     (found,) = at_home.astray(world.instance, world.ports, "kvm1")
     assert found.port == world.uuids[1]
     assert found.text == f"port {world.ports[1].mac} has a binding to kvm2"
+
+
+def test_ports_that_are_bound_here_and_not_up_are_announced(world: World) -> None:
+    at_home = driver(world.stand.service, "kvm1")
+    assert world.driver.announced(world.instance, world.ports) == {}
+    world.reserve()
+    assert world.driver.announced(world.instance, world.ports) == {}
+    world.bind()
+    announced = dict(zip(world.uuids, (port.mac for port in world.ports), strict=True))
+    assert world.driver.announced(world.instance, world.ports) == announced
+    assert at_home.announced(world.instance, world.ports) == {}
+    plain = Port(mac=world.ports[0].mac, kind="user", source=None)
+    assert world.driver.announced(world.instance, [plain, replace(plain, kind="bridge", mac="none")]) == {}
 
 
 # -- the service itself -----------------------------------------------------------------------------------
