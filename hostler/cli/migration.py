@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hostler import networks
 from hostler.cli import drawing, typed, watch
 from hostler.cli.base import Command, Lister, ShowOne, UsageError
 from hostler.cli.cells import Files, History, Lines, Steps
@@ -199,6 +200,7 @@ def _facts(seen: Snapshot, attempts: Sequence[Attempt], entries: Sequence[Entry]
         "hint": (ending(seen)[1] if seen.ended else seen.hint) or None,
         "source": seen.source,
         "dest": seen.dest,
+        "network_map": " ".join(networks.pairs(seen.network_map)) or None,
         "attempt": seen.attempt,
         "attempts": Lines([dataclasses.asdict(one) for one in attempts]),
         "flow": seen.flow,

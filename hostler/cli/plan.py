@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hostler.scheduling.scheduler import Candidate
 
 _REFUSED = 3
+#: What is in the JSON of all that the checks have found.
+_TOLD = ("bytes", "files", "in_place", "networks")
 _INDENT = " " * 5  #: of a step's words that do not fit its line
 
 
@@ -103,7 +105,7 @@ def _text(seen: Snapshot, steps: Sequence[Step], width: int | None) -> list[str]
         lines += map(apart, broken)
         if step.point_of_no_return:
             lines.append("     -- point of no return: from here forward only --")
-    lines += ["", *_bytes(seen), "", *_verdict(seen)]
+    lines += ["", *_bytes(seen), *_networks(seen), "", *_verdict(seen)]
     return lines
 
 
@@ -115,6 +117,12 @@ def _bytes(seen: Snapshot) -> list[str]:
     lines = [f"{size(report['bytes'])} to copy in {len(files)} file{'' if len(files) == 1 else 's'}:"]
     lines += [f"  {size(entry['bytes']):>10}  {printable(entry['path'])}" for entry in files]
     return lines + [f"  {'in place':>10}  {printable(path)}" for path in seen.in_place]
+
+
+def _networks(seen: Snapshot) -> list[str]:
+    renamed = (seen.report or {}).get("networks") or {}
+    lines = [f"  {printable(there)} -> {printable(here)}" for there, here in renamed.items()]
+    return ["", f"called otherwise on {printable(seen.dest)}:", *lines] if lines else []
 
 
 def _verdict(seen: Snapshot) -> list[str]:
@@ -141,5 +149,5 @@ def _plan(seen: Snapshot, steps: Sequence[Step]) -> dict[str, Any]:
         "steps": [{"host": _host(seen, step), "name": step.name, "does": step.does} for step in steps],
         "problems": [dataclasses.asdict(one) for one in _obstacles(seen)],
         "exit_code": seen.exit_code,
-        **{key: value for key, value in (seen.report or {}).items() if key in ("bytes", "files", "in_place")},
+        **{key: value for key, value in (seen.report or {}).items() if key in _TOLD},
     }

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from hostler import networks
 from hostler.cli import plan, waiting
-from hostler.cli.base import Command, Lister, ShowOne
+from hostler.cli.base import Command, Lister, ShowOne, UsageError
+from hostler.cli.typed import network_pair
 from hostler.records import flavors, groups, hosts, instances
 from hostler.records.models import Instance
 from hostler.views.text import stamp
@@ -107,6 +109,7 @@ class MigrateServer(Command):
         parser.add_argument(
             "--to", metavar="HOST", help="The host that is to have it, and no other; otherwise one is chosen."
         )
+        _with_networks(parser)
         waiting.add(parser)
         return _with_dry_run(parser)
 
@@ -116,7 +119,12 @@ class MigrateServer(Command):
         with self.app.client() as client:
             if parsed_args.dry_run:
                 return _dry_run(self, client, parsed_args)
-            migration = client.migrate(parsed_args.server, parsed_args.to, requested_by=getpass.getuser())
+            migration = client.migrate(
+                parsed_args.server,
+                parsed_args.to,
+                networks=_networks(parsed_args),
+                requested_by=getpass.getuser(),
+            )
             return waiting.follow(self, client, migration, parsed_args)
 
 
@@ -138,6 +146,7 @@ class ResizeServer(Command):
             metavar="HOST",
             help="The host that is to have it, its own or another, and no other; otherwise one is chosen.",
         )
+        _with_networks(parser)
         waiting.add(parser)
         return _with_dry_run(parser)
 
@@ -148,7 +157,9 @@ class ResizeServer(Command):
         with self.app.client() as client:
             if parsed_args.dry_run:
                 return _dry_run(self, client, parsed_args, flavor)
-            migration = client.resize(server, flavor, dest, requested_by=getpass.getuser())
+            migration = client.resize(
+                server, flavor, dest, networks=_networks(parsed_args), requested_by=getpass.getuser()
+            )
             return waiting.follow(self, client, migration, parsed_args)
 
 
@@ -207,6 +218,30 @@ def _with_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def _with_networks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--map-network",
+        action="append",
+        default=[],
+        type=network_pair,
+        metavar="A=B",
+        help="Plug what is plugged into the network or bridge A into B on the other host: br0=br1,"
+        " bridge:br0=bridge:br1, network:lab=network:default. May be given several times.",
+    )
+
+
+def _networks(parsed_args: argparse.Namespace) -> dict[str, str]:
+    """Return what was said of networks' names; what is said twice is a mistake."""
+    pairs: list[tuple[str, str]] = parsed_args.map_network
+    found = dict(pairs)
+    if len(found) != len(pairs) or len(found) > networks.MOST:
+        raise UsageError(
+            f"--map-network names each network once, and {networks.MOST} at most",
+            hint="hostler server show SERVER",
+        )
+    return found
+
+
 def _with_dry_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run",
@@ -221,13 +256,14 @@ def _dry_run(
 ) -> int:
     """Print each host with why not, if one has to be chosen, and the plan for the best."""
     server, dest, out = parsed_args.server, parsed_args.to, asker.app.stdout
+    asked = _networks(parsed_args)
     candidates: Sequence[Candidate] = ()
     if dest is None:
-        candidates = client.candidates(server, flavor)
+        candidates = client.candidates(server, flavor, asked)
         if not candidates or candidates[0].reason is not None:
             return plan.show_none(server, candidates, out, fmt=parsed_args.format)
         dest = candidates[0].host
-    migration = client.dry_run(server, dest, flavor=flavor, requested_by=getpass.getuser())
+    migration = client.dry_run(server, dest, flavor=flavor, networks=asked, requested_by=getpass.getuser())
     timeout_s, fmt = _patience_s(parsed_args), parsed_args.format
     return plan.show(client, migration, out, timeout_s=timeout_s, fmt=fmt, candidates=candidates)
 

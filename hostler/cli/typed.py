@@ -6,6 +6,7 @@ import argparse
 import datetime
 import re
 
+from hostler import networks
 from hostler.records import instances
 from hostler.records.models import now
 
@@ -36,6 +37,14 @@ def storable(text: str) -> str:
     if not text.strip() or len(text) > LONGEST or not instances.storable(text):
         raise argparse.ArgumentTypeError(f"1 to {LONGEST} letters are needed, and not only spaces")
     return text
+
+
+def network_pair(text: str) -> tuple[str, str]:
+    """Return both sides of what was typed as ``br0=br1``; for argparse."""
+    try:
+        return networks.read_pair(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)

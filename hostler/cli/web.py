@@ -83,7 +83,7 @@ class IssueToken(Command):
         parser = super().get_parser(prog_name)
         parser.add_argument("name", metavar="NAME", help="Whose it is; the history names it.")
         parser.add_argument(
-            "--role", choices=("reader", "operator"), default="reader", help="Otherwise reader."
+            "--role", choices=("reader", "operator", "service"), default="reader", help="Otherwise reader."
         )
         parser.add_argument(
             "--days", type=int, default=_DAYS, help=f"How long it is good; 0 for ever. Otherwise {_DAYS}."

@@ -37,6 +37,19 @@ openstack_opts: list[cfg.Opt] = [
         default={},
         help="What hosts are called in Neutron (binding:host_id), where that is not their name here.",
     ),
+    cfg.FloatOpt(
+        "vif_plugging_timeout",
+        default=0.0,
+        min=0,
+        help="Seconds that a guest, made and not yet running, waits until Neutron says that its ports are plugged in"
+        " (network-vif-plugged). 0: it does not wait. More only where Neutron has been told to say it to hostler web.",
+    ),
+    cfg.BoolOpt(
+        "vif_plugging_is_fatal",
+        default=True,
+        help="Whether a migration is undone where Neutron does not say so in time, or says that it failed."
+        " Otherwise the history has a warning, and the guest is started.",
+    ),
     cfg.DictOpt(
         "volume_hosts",
         default={},

@@ -108,6 +108,15 @@ class PortBindingFailed(Failed):
     template = "port {port} cannot be bound to {host}: {reason}"
 
 
+class VirtualInterfaceCreateException(Failed):
+    """A port's service has not said that it was plugged in. *port*: its MAC address; *id*: as the service calls it."""
+
+    template = "port {port} was not plugged in on {host}: {reason}"
+    hint_template = (
+        "openstack port show {id}; openstack network agent list --host {host} tells who should have seen it"
+    )
+
+
 class VolumeUnreachable(Failed):
     template = "volume {volume} cannot be reached from {host}: {reason}"
 

@@ -226,6 +226,13 @@ class PortNotMovable(Refused):
     hint_template = "openstack port list --mac-address {port}"
 
 
+class NetworksNotMapped(Refused):
+    """What --map-network asks for cannot be had on *host*."""
+
+    template = "the networks of server {server!r} cannot be mapped on {host}: {reason}"
+    hint_template = "hostler host show {host}"
+
+
 class VolumeNotMovable(Refused):
     """A volume of Cinder's cannot go along with its server. *volume*: its UUID; *target*: what the guest calls it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -145,21 +145,40 @@ class Client:
 
     # -- asking -------------------------------------------------------------------------------------------
 
-    def migrate(self, server: str, dest: str | None = None, *, requested_by: str) -> str:
+    def migrate(
+        self,
+        server: str,
+        dest: str | None = None,
+        *,
+        networks: Mapping[str, str] | None = None,
+        requested_by: str,
+    ) -> str:
         """Ask for a cold migration; return its uuid. What the records alone can tell is refused at once.
 
-        Without *dest* the scheduler chooses, now and after each destination that fails.
+        Without *dest* the scheduler chooses, now and after each destination that fails. *networks*: what those of
+        the server are called there, as :mod:`hostler.networks` reads it.
         """
         workers = self.live_workers()
         with self.database.transaction() as session:
             instance = refusals.movable(session, server, dest, workers)
             refusals.unless_settled(session, instance, "migrate")
-            chosen = self._choose(session, Request.of(session, instance), dest, workers)
-            migration = self._new(instance, chosen.host, "migration", "cold_migration", requested_by)
+            request = Request.of(session, instance, network_map=networks)
+            chosen = self._choose(session, request, dest, workers)
+            migration = self._new(
+                instance, chosen.host, "migration", "cold_migration", requested_by, networks
+            )
             self._put_down(session, migration, instance, chosen, {})
         return self._post(migration)
 
-    def resize(self, server: str, flavor: str, dest: str | None = None, *, requested_by: str) -> str:
+    def resize(
+        self,
+        server: str,
+        flavor: str,
+        dest: str | None = None,
+        *,
+        networks: Mapping[str, str] | None = None,
+        requested_by: str,
+    ) -> str:
         """Ask for another size; return the migration's uuid.
 
         Without *dest* the scheduler chooses, as for a move: the server's own host is one of the candidates unless
@@ -171,28 +190,40 @@ class Client:
             refusals.unless_settled(session, instance, "resize")
             wanted = resizing.wanted(session, instance, flavor)
             arguments = resizing.arguments(session, wanted, instance)
-            chosen = self._choose(session, self._resized(session, instance, wanted), dest, workers)
-            migration = self._new(instance, chosen.host, "resize", "resize", requested_by)
+            request = self._resized(session, instance, wanted, networks)
+            chosen = self._choose(session, request, dest, workers)
+            migration = self._new(instance, chosen.host, "resize", "resize", requested_by, networks)
             wanted.put_down(migration)
             self._put_down(session, migration, instance, chosen, arguments)
         return self._post(migration)
 
-    def candidates(self, server: str, flavor: str | None = None) -> list[Candidate]:
+    def candidates(
+        self, server: str, flavor: str | None = None, networks: Mapping[str, str] | None = None
+    ) -> list[Candidate]:
         """Return what the scheduler finds of every host: the best first, then those that cannot have the server.
 
-        *flavor*: what it is to have there.
+        *flavor*: what it is to have there; *networks*: as of :meth:`migrate`.
         """
         workers = self.live_workers()
         with self.database.reading() as session:
             if flavor is None:
                 instance = refusals.movable(session, server, None, workers)
-                request = Request.of(session, instance)
+                request = Request.of(session, instance, network_map=networks)
             else:
                 instance = self._resizable(session, server, flavor, None, workers)
-                request = self._resized(session, instance, resizing.wanted(session, instance, flavor))
+                wanted = resizing.wanted(session, instance, flavor)
+                request = self._resized(session, instance, wanted, networks)
             return self.scheduler.candidates(session, request, workers)
 
-    def dry_run(self, server: str, dest: str, *, flavor: str | None = None, requested_by: str) -> str:
+    def dry_run(
+        self,
+        server: str,
+        dest: str,
+        *,
+        flavor: str | None = None,
+        networks: Mapping[str, str] | None = None,
+        requested_by: str,
+    ) -> str:
         """Ask both hosts to look; return the uuid whose ``report`` they will write. *flavor*: at a resize."""
         workers = self.live_workers()
         with self.database.transaction() as session:
@@ -200,7 +231,8 @@ class Client:
                 instance = self._resizable(session, server, flavor, dest, workers)
             else:
                 instance = refusals.movable(session, server, dest, workers)
-            migration = self._new(instance, dest, "dry-run", "dry_run", requested_by)
+            refusals.unless_mapped(session, instance, dest, networks)
+            migration = self._new(instance, dest, "dry-run", "dry_run", requested_by, networks)
             if flavor is not None:
                 wanted = resizing.wanted(session, instance, flavor)
                 resizing.arguments(session, wanted, instance)  # refused at once, as the resize would be
@@ -289,6 +321,7 @@ class Client:
         if dest is None:
             best, *alternates = self.scheduler.choose(session, request, workers)
             return Destination(best, alternates[: self.scheduler.max_attempts - 1])
+        refusals.unless_mapped(session, instances.get(session, request.uuid), dest, request.network_map)
         hosts.check_room(session, hosts.get(session, dest), request.need_on(dest))
         groups.check(session, request.uuid, dest)
         return Destination(dest)
@@ -299,8 +332,11 @@ class Client:
         in_place = self.scheduler.resizes_in_place
         return refusals.resizable(session, server, flavor, dest, workers, in_place=in_place)
 
-    def _resized(self, session: Session, instance: Instance, wanted: Wanted) -> Request:
-        return resizing.request(session, instance, wanted.new, same_host=self.scheduler.resizes_in_place)
+    def _resized(
+        self, session: Session, instance: Instance, wanted: Wanted, networks: Mapping[str, str] | None
+    ) -> Request:
+        in_place = self.scheduler.resizes_in_place
+        return resizing.request(session, instance, wanted.new, same_host=in_place, network_map=networks)
 
     @staticmethod
     def _put_down(
@@ -322,7 +358,14 @@ class Client:
         fence.add_event(session, migration.uuid, "", "posted", said)
 
     @staticmethod
-    def _new(instance: Instance, dest: str, kind: str, flow: str, requested_by: str) -> Migration:
+    def _new(
+        instance: Instance,
+        dest: str,
+        kind: str,
+        flow: str,
+        requested_by: str,
+        networks: Mapping[str, str] | None,
+    ) -> Migration:
         return Migration(
             uuid=new_uuid(),
             instance_uuid=instance.uuid,
@@ -337,6 +380,7 @@ class Client:
             flow_uuid="",
             request_id=f"req-{uuid.uuid4()}",
             requested_by=requested_by,
+            network_map=dict(networks) if networks else None,
         )
 
     def _post(self, migration: Migration) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from hostler.errors import (
     HostUnavailable,
     InstanceInvalidState,
     MigrationInProgress,
+    NetworksNotMapped,
     UnableToMigrateToSelf,
     UnexpectedTaskStateError,
 )
@@ -61,6 +62,22 @@ def unless_settled(session: Session, instance: Instance, method: str) -> None:
         raise InstanceInvalidState(
             server=instance.name, state=state, method=method, allowed="active or stopped"
         )
+
+
+def unless_mapped(
+    session: Session, instance: Instance, dest: str, networks: Mapping[str, str] | None
+) -> None:
+    """Refuse names of networks to a host whose worker would pass over them, or where the server keeps its own."""
+    if not networks:
+        return
+    reasons = {
+        "the server is on it, and keeps its networks there": instance.host == dest,
+        "its worker is of an older version, and does not know of --map-network": not (
+            hosts.get(session, dest).capabilities or {}
+        ).get("maps_networks"),
+    }
+    for reason in (reason for reason, holds in reasons.items() if holds):
+        raise NetworksNotMapped(server=instance.name, host=dest, reason=reason)
 
 
 @contextmanager

@@ -42,7 +42,10 @@ class HostReport:
             "resources": hypervisor.resources(),
             "worker_version": __version__,
             "capabilities": HostCapabilities(
-                hypervisor.guest_kinds(), self._drivers.ports.sources(), self._drivers.sender.certificate()
+                hypervisor.guest_kinds(),
+                self._drivers.ports.sources(),
+                self._drivers.sender.certificate(),
+                maps_networks=True,
             ),
             "cpu_allocation_ratio": conf.cpu_allocation_ratio,
             "ram_allocation_ratio": conf.ram_allocation_ratio,

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hostler import networks
 from hostler.errors import ImageTransferError, ImageUnreadable, InstanceNotFound, NoValidHost
 from hostler.jobboard import resizing
 from hostler.jobboard.board import Board
@@ -75,9 +76,11 @@ def _request(
 ) -> Request:
     """Return what the next host is wanted for: the server as it is, or as the resize makes it."""
     if row.new_flavor is None:
-        return Request.of(session, instance, excluded=excluded)
+        return Request.of(session, instance, excluded=excluded, network_map=row.network_map)
     new, in_place = Flavor.from_dict(row.new_flavor), scheduler.resizes_in_place
-    return resizing.request(session, instance, new, same_host=in_place, excluded=excluded)
+    return resizing.request(
+        session, instance, new, same_host=in_place, excluded=excluded, network_map=row.network_map
+    )
 
 
 def against_destination(row: Migration, flow: StoredFlow) -> str | None:
@@ -131,7 +134,8 @@ def post_successor(database: Database, board: Board, migration: str) -> None:
 def given_up(row: Migration, error: str | None, next_try: NextTry) -> dict[str, str]:
     """Return error and hint of the last attempt."""
     size = ["resize", "--flavor", row.new_flavor["name"]] if row.new_flavor else ["migrate"]
-    hint = shlex.join(["hostler", "server", *size, "--dry-run", "--", row.instance_name])
+    asked = networks.words(row.network_map)
+    hint = shlex.join(["hostler", "server", *size, *asked, "--dry-run", "--", row.instance_name])
     return {"error": "; ".join(filter(None, (error, next_try.why_none))), "hint": hint}
 
 

@@ -42,11 +42,18 @@ def request(
     *,
     same_host: bool,
     excluded: Mapping[str, str] | None = None,
+    network_map: Mapping[str, str] | None = None,
 ) -> Request:
     """Return what a host is wanted for, as far as the records know; its own checks know the disks."""
     need = Amounts(new.vcpus, new.memory_mb, instance.disk_bytes)
     return Request.of(
-        session, instance, need, same_host=same_host, flavor=new.name or new.id, excluded=excluded
+        session,
+        instance,
+        need,
+        same_host=same_host,
+        flavor=new.name or new.id,
+        excluded=excluded,
+        network_map=network_map,
     )
 
 

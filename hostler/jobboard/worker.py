@@ -82,6 +82,8 @@ class Worker:
             guest_start_s=conf.guest_start_timeout,
             copy_s=conf.images.timeout,
             max_attempts=conf.max_attempts,
+            vif_plugging_s=conf.openstack.vif_plugging_timeout,
+            vif_plugging_is_fatal=conf.openstack.vif_plugging_is_fatal,
         )
 
     # -- life ---------------------------------------------------------------------------------------------

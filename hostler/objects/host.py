@@ -43,6 +43,8 @@ class HostCapabilities(Record):
     #: what an arriving server's interfaces can be plugged into, by the names that they ask for: ``bridge:br0``
     sources: list[str] = field(default_factory=list)
     certificate: str = ""  #: what it shows as a source of images, in PEM; empty where nobody asks for one
+    #: it heeds what a request says of networks' names; a worker of an older version would pass over that
+    maps_networks: bool = False
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,8 @@ class Migration(Base):
     #: of a resize: :class:`hostler.objects.Flavor`, as the server had it, and as it is to have it
     old_flavor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     new_flavor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: what networks and bridges are called on the destination, as the request says: :mod:`hostler.networks`
+    network_map: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     flow_name: Mapped[str]  #: the flow that is, or was last, under way
     flow_uuid: Mapped[str] = mapped_column(String(36))
     #: how that flow ended: ``success``, ``refused``, ``reverted``, ``parked``; None while it is under way

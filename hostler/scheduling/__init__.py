@@ -15,6 +15,7 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
+from hostler import networks
 from hostler.objects import HostCapabilities, Requirements
 from hostler.records import groups
 from hostler.records.groups import Membership
@@ -38,6 +39,8 @@ class Request:
     excluded: Mapping[str, str] = field(
         default_factory=dict
     )  #: hosts that were tried before, and why not again
+    #: what its networks are called there, as was asked for: :mod:`hostler.networks`
+    network_map: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -49,6 +52,7 @@ class Request:
         same_host: bool = False,
         flavor: str | None = None,
         excluded: Mapping[str, str] | None = None,
+        network_map: Mapping[str, str] | None = None,
     ) -> Request:
         """Return the request for a server as the records have it; *need*: what it takes then, unless as much as now."""
         held = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
@@ -63,6 +67,7 @@ class Request:
             membership=groups.membership(session, instance.uuid),
             same_host=same_host,
             excluded=excluded or {},
+            network_map=network_map or {},
         )
 
     def need_on(self, host: str) -> Amounts:
@@ -73,8 +78,8 @@ class Request:
     def dry_run(self) -> str:
         """What to type to see of each host why not."""
         size = [] if self.flavor is None else ["--flavor", self.flavor]
-        words = ["resize" if size else "migrate", *size, "--dry-run", "--", self.server]
-        return shlex.join(["hostler", "server", *words])
+        words = ["resize" if size else "migrate", *size, *networks.words(self.network_map), "--dry-run"]
+        return shlex.join(["hostler", "server", *words, "--", self.server])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hostler.errors import (
     Problem,
     UnableToMigrateToSelf,
 )
+from hostler.networks import renamed
 from hostler.objects import GuestKind
 from hostler.records import hosts
 from hostler.records.groups import HARD
@@ -33,7 +34,11 @@ def enabled(host: HostState, _request: Request) -> str | None:
 
 def same_host(host: HostState, request: Request) -> str | None:
     """It is another host than the one that has the server, unless that will do."""
-    if host.name != request.source or request.same_host:
+    if host.name != request.source:
+        return None
+    if request.network_map:
+        return "the server is on it, and keeps its networks there"
+    if request.same_host:
         return None
     return Problem("the server is on it", UnableToMigrateToSelf(server=request.server, host=host.name).hint)
 
@@ -50,9 +55,14 @@ def capacity(host: HostState, request: Request) -> str | None:
 def networks(host: HostState, request: Request) -> str | None:
     """It has the networks and bridges that the server is plugged into."""
     if host.capabilities is None:
-        return None
+        return (
+            "its worker has not told yet whether it knows of --map-network" if request.network_map else None
+        )
+    if request.network_map and not host.capabilities.maps_networks:
+        return "its worker is of an older version, and does not know of --map-network"
     sources = set(host.capabilities.sources)
-    missing = [source for source in dict.fromkeys(request.requirements.sources) if source not in sources]
+    asked = (renamed(source, request.network_map) or source for source in request.requirements.sources)
+    missing = [source for source in dict.fromkeys(asked) if source not in sources]
     return f"it cannot connect {', '.join(missing)}" if missing else None
 
 

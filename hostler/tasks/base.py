@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from taskflow import task
@@ -48,6 +48,8 @@ class MigrationFacts:
     request_id: str
     old_flavor: Flavor | None = None  #: of a resize: what the server had
     new_flavor: Flavor | None = None  #: of a resize: what it is to have; None: its size stays
+    #: what networks and bridges are called on the destination, as the request says: :mod:`hostler.networks`
+    network_map: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def same_host(self) -> bool:
@@ -69,6 +71,7 @@ class MigrationFacts:
             request_id=row.request_id,
             old_flavor=Flavor.from_dict(row.old_flavor) if row.old_flavor else None,
             new_flavor=Flavor.from_dict(row.new_flavor) if row.new_flavor else None,
+            network_map=row.network_map or {},
         )
 
 
@@ -81,6 +84,8 @@ class Timeouts:
     guest_start_s: float
     copy_s: float
     max_attempts: int = 3  #: claims without progress before a job is parked
+    vif_plugging_s: float = 0  #: for what a port's service says of its plugging; 0: it is not waited for
+    vif_plugging_is_fatal: bool = True  #: whether the migration walks back where it says nothing
 
 
 @dataclass(frozen=True)

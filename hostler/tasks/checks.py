@@ -21,7 +21,7 @@ from hostler.records import groups, hosts, instances, moves, placements
 from hostler.records.hosts import Amounts
 from hostler.tasks.base import DEST, SOURCE, HostTask, Leg, MigrationFacts
 from hostler.tasks.domain import pinned
-from hostler.tasks.ports import networks_of
+from hostler.tasks.ports import networks_of, networks_problems
 from hostler.tasks.shared_storage import here, inventory_of, own_units, staying_of
 from hostler.tasks.sizes import Disks, as_resized, definition_problems
 
@@ -147,6 +147,7 @@ class ReportDestination(HostTask):
                 "hints": {"source": source_report.get("hints", []), "dest": hints},
                 "bytes": sum(unit.size_bytes for unit in arriving),
                 "files": [{"path": unit.path, "bytes": unit.size_bytes} for unit in arriving],
+                "networks": networks_of(leg, inventory.domain.ports),
             }
             moves.save(session, leg.migration.uuid, report=report)
 
@@ -207,7 +208,7 @@ def look_at_destination(leg: Leg, inventory: Inventory) -> list[str]:
         lambda path: _digest(leg, path),
         here=here(leg, inventory.units),
     )
-    problems += drivers.ports.destination_problems(migration.instance, inventory.domain.ports)
+    problems += networks_problems(leg, inventory.domain.ports)
     problems += _placement_problems(leg, inventory.domain)
     problems += drivers.volumes.destination_problems(inventory.domain)
     return problems

@@ -21,6 +21,7 @@ from hostler.errors import (
 from hostler.objects import Inventory, PowerState, Snapshot
 from hostler.records import instances, moves, quotas
 from hostler.records.models import Instance, Migration
+from hostler.tasks import plugging
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.checks import kept_for_the_way_back, need_of
 from hostler.tasks.ports import networks_of
@@ -35,6 +36,8 @@ RETRY_PAUSE_S = 2.0
 class FinishMigration(HostTask):
     """Create the guest on the destination, paused and transient: it executes nothing, and a power cut erases it.
 
+    Where Neutron says when ports are plugged in, that is waited for: *vif_plugging_timeout*.
+
     Reverts by: ending that guest, known as ours by its metadata, and its definition if it has got one; the UEFI
     variables and the TPM state that it was given here, where none had come along.
     """
@@ -46,7 +49,9 @@ class FinishMigration(HostTask):
         """Create it from the source's definition, with this host's networks and our mark."""
         paths = state_paths(Inventory.from_dict(inventory).domain)
         self.journal(leg).intend("made", paths=leg.drivers.files.free(paths))
+        plugging.expect(leg, inventory)
         leg.drivers.hypervisor.create_paused(_definition(leg, inventory))
+        plugging.wait(leg, inventory)
 
     def revert(self, leg: Leg, **_: Any) -> None:
         """End it, and see that nothing of it runs."""
@@ -63,6 +68,7 @@ class FinishMigration(HostTask):
         if made := journal.get("made"):
             leg.drivers.files.remove_made(made.data["paths"])
             journal.undone("made")
+        plugging.clear(leg)
 
 
 class HandOver(HostTask):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hostler.objects import Inventory, Port
+from hostler import networks
+from hostler.drivers.ports import Ports
+from hostler.objects import PLUGGED, Inventory, Port
 from hostler.records.fence import FencedRecords
 from hostler.tasks.base import DEST, HostTask, Leg
 
@@ -25,7 +27,7 @@ class ReservePorts(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Give them; each is written down before and after."""
-        _each(self, leg, inventory, leg.drivers.ports.reserve)
+        _each(self, leg, inventory, ports_of(leg).reserve)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Take them back, the last one first."""
@@ -46,7 +48,7 @@ class MigratePorts(HostTask):
 
     def execute(self, leg: Leg, inventory: dict[str, Any]) -> None:
         """Bind them; each is written down before and after."""
-        _each(self, leg, inventory, leg.drivers.ports.bind)
+        _each(self, leg, inventory, ports_of(leg).bind)
 
     def revert(self, leg: Leg, inventory: dict[str, Any], **_: Any) -> None:
         """Put back what was moved, the last one first."""
@@ -75,4 +77,21 @@ def _put_back(step: HostTask, leg: Leg, inventory: dict[str, Any]) -> None:
 
 def networks_of(leg: Leg, ports: Sequence[Port]) -> dict[str, str]:
     """Return what the networks of *ports* are called on this host, where that differs; its own keep their names."""
-    return {} if leg.migration.same_host else leg.drivers.ports.mapping(leg.migration.instance, ports)
+    return {} if leg.migration.same_host else ports_of(leg).mapping(leg.migration.instance, ports)
+
+
+def ports_of(leg: Leg) -> Ports:
+    """Return the driver of this host's ports, heeding what the request says of their networks."""
+    asked = leg.migration.network_map
+    return leg.drivers.ports.as_asked(asked) if asked else leg.drivers.ports
+
+
+def networks_problems(leg: Leg, ports: Sequence[Port]) -> list[str]:
+    """Return, as sentences, why the server's interfaces cannot be plugged in on this host."""
+    sources = [f"{port.kind}:{port.source or ''}" for port in ports if port.kind in PLUGGED]
+    found = [
+        f"--map-network names {one}, which no interface of the server is plugged into"
+        f" ({', '.join(dict.fromkeys(sources)) or 'none is plugged into anything'})"
+        for one in networks.unused(leg.migration.network_map, sources)
+    ]
+    return found + ports_of(leg).destination_problems(leg.migration.instance, ports)

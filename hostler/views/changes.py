@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from hostler import networks
 from hostler.drivers.files import markers
 from hostler.errors import and_then
 from hostler.flows.graph import FAILED, PENDING, Mark
@@ -203,7 +204,7 @@ def same_again(seen: Snapshot) -> str:
     if seen.flow in ("confirm_resize", "revert_resize"):
         verb = ("confirm",) if seen.flow == "confirm_resize" else ("revert", "--reason", "...")
         return _again(seen, verb)
-    to = () if seen.chosen else ("--to", seen.dest)
+    to = [*([] if seen.chosen else ["--to", seen.dest]), *networks.words(seen.network_map)]
     return _again(seen, ("migrate", *to) if seen.flavor is None else ("resize", "--flavor", seen.flavor, *to))
 
 

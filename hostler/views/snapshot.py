@@ -21,7 +21,7 @@ from hostler.views.text import shortened
 #: Fields that a snapshot and the record call by the same name.
 _COPIED = (
     *("uuid", "flow_uuid", "migration_type", "status", "phase", "outcome", "hint", "report", "request_id"),
-    *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt", "new_flavor"),
+    *("requested_by", "cancel_reason", "created_at", "finished_at", "attempt", "new_flavor", "network_map"),
     *("rate_bytes_per_s", "weight", "paused_by"),
 )
 
@@ -111,6 +111,7 @@ class Snapshot:
     successor: Attempt | None = None  #: the next attempt, where this one's destination failed
     report: dict[str, Any] | None = None
     new_flavor: dict[str, Any] | None = None  #: of a resize
+    network_map: dict[str, str] | None = None  #: as the request has it: :mod:`hostler.networks`
     rate_bytes_per_s: int | None = None  #: what its copy may send
     weight: int = 1  #: its part of a budget that it shares
     paused_by: str | None = None  #: its copy sends nothing

@@ -26,6 +26,7 @@ from hostler.views.listing import Wanted
 from hostler.views.text import duration, printable, size, size_of
 from hostler.web import api, openapi, told
 from hostler.web.api import Api
+from hostler.web.events import Events
 from hostler.web.gate import BadRequest, Forbidden, Headers, Unauthenticated, body, status_of, visitor
 from hostler.web.office import PARKED, Office, Watched
 from hostler.web.sessions import COOKIE, Sessions, Visitor
@@ -58,7 +59,8 @@ def application(
     office, sessions = Office(client), Sessions(tokens)
     pages = _Pages(office, sessions, operate=operate, secure=secure, ending=ending)
     static = Mount("/static", StaticFiles(packages=[("hostler.web", "static")]), name="static")
-    routes = [static, *Api(office, sessions, operate=operate).routes(), *pages.routes()]
+    told_by = Events(office, sessions).route()
+    routes = [static, told_by, *Api(office, sessions, operate=operate).routes(), *pages.routes()]
     return Starlette(
         routes=routes,
         middleware=[Middleware(Headers)],

@@ -40,9 +40,9 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """Whoever it is may only look."""
+    """Whoever it is may not do that."""
 
-    template = "this may only look: {why}"
+    template = "this is not allowed: {why}"
     hint_template = "hostler token create NAME --role operator"
 
 
@@ -83,16 +83,20 @@ def visitor(request: Request, sessions: Sessions, *, by_cookie: bool = True) -> 
         found = sessions.of_cookie(key) if key else None
     if found is None:
         raise Unauthenticated()
+    if not found.token.may_look:
+        raise Forbidden(
+            why=f"the token of {found.token.name} is a {found.token.role}'s, and no page is for it"
+        )
     return found
 
 
-async def body(request: Request) -> bytes:
-    """Return the body; one that is too long is refused before it is read."""
+async def body(request: Request, most: int = BODY) -> bytes:
+    """Return the body; one of more than *most* bytes is refused before it is read."""
     found = b""
     async for chunk in request.stream():
         found += chunk
-        if len(found) > BODY:
-            raise BadRequest(problem=f"a request has {BODY} bytes at most")
+        if len(found) > most:
+            raise BadRequest(problem=f"a request has {most} bytes at most")
     return found
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 from hostler.errors import InstanceInvalidState, ServerUnreachable
 from hostler.flows import graph
 from hostler.jobboard.client import Client
-from hostler.records import hosts, moves
+from hostler.records import hosts, moves, plugging
 from hostler.records.models import Host, Instance
+from hostler.records.plugging import ServerEvent
 from hostler.views import listing, snapshot, timeline
 from hostler.views.listing import Wanted
 from hostler.views.pulse import pulses
@@ -108,6 +109,17 @@ class Office:
         if verb == told.CONFIRM:
             return client.confirm(server, requested_by=who)
         return client.revert_resize(server, requested_by=who, reason=reason)
+
+    def tell_plugged(self, events: Sequence[ServerEvent]) -> set[str]:
+        """Keep what is said of ports that are waited for; return the servers that are known."""
+        with self.client.database.reading() as session:
+            known = plugging.known(session, {event.server for event in events})
+        concerned = [event for event in events if event.server in known and event.of_plugging]
+        if concerned:
+            with self.client.database.transaction() as session:
+                for event in concerned:
+                    plugging.tell(session, event)
+        return known
 
 
 class Watched:

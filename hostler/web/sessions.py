@@ -50,7 +50,8 @@ class Sessions:
     def begin(self, secret: str) -> str | None:
         """Return a new session's key; None if nobody knows the token."""
         digested = digest(secret)
-        if self._tokens.known(digested) is None:
+        token = self._tokens.known(digested)
+        if token is None or not token.may_look:
             return None
         key = secrets.token_urlsafe(32)
         with self._lock:

@@ -22,7 +22,8 @@ from hostler.errors import BadConfiguration, Refused
 
 READER = "reader"
 OPERATOR = "operator"
-ROLES = (READER, OPERATOR)
+SERVICE = "service"
+ROLES = (READER, OPERATOR, SERVICE)
 NEVER = "never"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -54,6 +55,16 @@ class Token:
     def may_operate(self) -> bool:
         """Whether it may do more than look."""
         return self.role == OPERATOR
+
+    @property
+    def may_look(self) -> bool:
+        """Whether it may see anything: what services tell with says nothing of what there is."""
+        return self.role != SERVICE
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether it may say what happened to servers."""
+        return self.role == SERVICE
 
     def line(self) -> str:
         """Return it as the file has it."""
@@ -139,7 +150,7 @@ def _token(words: list[str]) -> Token:
         raise ValueError("a line is ROLE NAME EXPIRES SHA256")
     role, name, expires, digested = words
     if role not in ROLES:
-        raise ValueError(f"the role is {' or '.join(ROLES)}")
+        raise ValueError(f"the role is one of {', '.join(ROLES)}")
     if not _NAME.match(name) or not _DIGEST.match(digested):
         raise ValueError("neither a name nor a SHA-256 digest may look like that")
     return Token(role, name, None if expires == NEVER else datetime.date.fromisoformat(expires), digested)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from hostler import drivers
 from hostler.drivers.cloud import CloudService
@@ -162,3 +165,22 @@ def test_the_driver_of_the_settings_asks_the_cloud_that_they_name(
     made = drivers.load("ports", "neutron")(conf_of(real_neutron, neutron.way))
     assert type(made) is NeutronPorts
     assert made.astray("nobody", [], "kvm1") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted", "up"),
+    [("ACTIVE", True, True), ("DOWN", True, False), ("BUILD", True, False), ("DOWN", False, True)],
+)
+def test_a_port_is_up_if_it_is_plugged_in_or_nobody_wants_it(status: str, wanted: bool, up: bool) -> None:
+    told = {"id": "p", "mac_address": "m", "device_id": "d", "device_owner": "network:dhcp"}
+    told |= {"binding:host_id": "kvm1", "binding:vif_type": "ovs", "binding:vnic_type": "normal"}
+    told |= {"binding:profile": {}, "binding:vif_details": {}, "status": status, "admin_state_up": wanted}
+    answers = {"/v2.0/extensions/binding-extended": {}, "/v2.0/ports/p": {"port": told}}
+
+    def ask(_method: str, path: str) -> requests.Response:
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, json.dumps(answers[path]).encode()
+        return answer
+
+    found = NeutronApi(SimpleNamespace(ask=ask)).port("p")  # type: ignore[arg-type]
+    assert found is not None and found.up is up

@@ -138,6 +138,7 @@ class World:
             share(directory, "kvm1", "kvm2")
         self.scheduler = Scheduler.from_conf(self.conf)
         self.dead: set[str] = set()
+        self.timeouts = TIMEOUTS
         self.tracers: dict[str, Tracer] = {}
         self.tether = Tether()
         self.board.ensure(*self.hosts)
@@ -290,7 +291,7 @@ class World:
             self.board,
             self.database,
             one.drivers,
-            TIMEOUTS,
+            self.timeouts,
             one.state_path,
             self.tether,
             self.dead.__contains__,

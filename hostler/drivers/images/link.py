@@ -104,8 +104,23 @@ class Link:
         self._socket = socket.socket(fileno=os.dup(handle.aio_get_fd()))
         self._silence = Silence(self._socket)
         self._silence.watch()
+        self._wait_for_answer(handle)
         while not handle.aio_is_negotiating():
             handle.poll(-1)
+
+    def _wait_for_answer(self, handle: Any) -> None:
+        """Let libnbd connect; the kernel alone would go on asking for minutes."""
+        deadline = time.monotonic() + CONNECT_PATIENCE_S
+        while not handle.aio_is_negotiating() and not self._has_peer():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("timed out")
+            handle.poll(max(1, int(left_s * 1000)))
+
+    def _has_peer(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self._socket.getpeername())
+        return False
 
     def _refuse_certificate(self, said: str) -> None:
         """Raise if trying again is of no use."""

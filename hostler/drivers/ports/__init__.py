@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,12 @@ class Ports(Protocol):
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, why this host could not connect *ports*: a bridge or network it lacks."""
 
+    def as_asked(self, network_map: Mapping[str, str]) -> Ports:
+        """Return this driver for a request that says what sources are called here: :mod:`hostler.networks`.
+
+        What it says goes before what the host's settings say, and is that host's own name.
+        """
+
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here: ``bridge:br0`` -> ``bridge:br1``; only what differs."""
 
@@ -49,6 +55,12 @@ class Ports(Protocol):
 
     def unbind(self, records: FencedRecords, instance: str, port: Port, host: str) -> None:
         """Undo :meth:`bind`: drop what this migration bound, and make the old binding active again."""
+
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return the ports that are not plugged in yet and of which their service will say when they are.
+
+        MAC addresses, by what it calls the port then.
+        """
 
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the bindings to every host but *host*: the migration is confirmed."""

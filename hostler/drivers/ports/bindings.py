@@ -40,6 +40,7 @@ class NetworkPort:
     device: str  #: UUID of the server
     owner: str  #: ``compute:nova``, ``network:dhcp``, ...
     bindings: Sequence[HostBinding] = ()
+    up: bool = False  #: it is plugged in, or nobody wants it to be (``admin_state_up``)
 
     @property
     def active(self) -> HostBinding | None:

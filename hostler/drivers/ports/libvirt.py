@@ -6,14 +6,16 @@ the port's place is still on record, as for any other service: a binding per hos
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from oslo_config import cfg
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from hostler import networks
 from hostler.drivers.libvirt_facts import LibvirtFacts
 from hostler.drivers.ports import Astray
 from hostler.errors import BadConfiguration, PortBindingFailed
@@ -48,6 +50,7 @@ class LibvirtPorts:
         self._network_map = dict(network_map)
         self._host = host
         self._devices = devices
+        self._asked: Mapping[str, str] = {}
 
     def sources(self) -> list[str]:
         """Return what can be plugged into here, by the names that arriving servers ask for."""
@@ -55,6 +58,12 @@ class LibvirtPorts:
         here |= {f"{kind}:{name}" for name in self._devices() for kind in ("bridge", "direct")}
         there = {asked for asked, found in self._network_map.items() if found in here}
         return sorted(there | (here - self._network_map.keys()))
+
+    def as_asked(self, network_map: Mapping[str, str]) -> Self:
+        """Return this driver for a request that says what sources are called here."""
+        asked = copy.copy(self)
+        asked._asked = network_map
+        return asked
 
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which sources this host lacks; each is named once."""
@@ -94,6 +103,10 @@ class LibvirtPorts:
             session.add_all([Binding(**row) for row in entry.data["before"]])
             session.delete(entry)
 
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return none: libvirt has plugged in what it says that it has."""
+        return {}
+
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the bindings to every host but *host*, whose belong to no migration any more."""
         here = (Binding.instance_uuid == instance, Binding.host == host)
@@ -119,7 +132,8 @@ class LibvirtPorts:
         rows[host].network = self._source(port)
 
     def _source(self, port: Port) -> str:
-        return self._network_map.get(_named(port), _named(port))
+        there = _named(port)
+        return networks.renamed(there, self._asked) or self._network_map.get(there, there)
 
     def _problems(self, source: str) -> Iterator[str]:
         kind, _, name = source.partition(":")
@@ -152,18 +166,14 @@ def host_devices() -> list[str]:
 
 def read_map(lines: Sequence[str]) -> dict[str, str]:
     """Read ``bridge:br0=bridge:br1``; both sides must be of one kind, as a definition says it in one word."""
-    found = {}
-    for line in lines:
-        there, _, here = line.partition("=")
-        kinds = {side.partition(":")[0] for side in (there, here)}
-        if (
-            len(kinds) != 1
-            or not kinds <= set(PLUGGED)
-            or not all(side.partition(":")[2] for side in (there, here))
-        ):
-            problem = f"{line!r} is not of the form bridge:NAME=bridge:NAME or network:NAME=network:NAME"
+    try:
+        found = dict(networks.read_pair(line) for line in lines)
+    except ValueError as error:
+        raise BadConfiguration(where="[libvirt] network_map", problem=str(error)) from error
+    for there, here in found.items():
+        if there.startswith(":"):
+            problem = f"{there[1:]}={here[1:]} does not say whether these are bridges or networks"
             raise BadConfiguration(where="[libvirt] network_map", problem=problem)
-        found[there] = here
     return found
 
 

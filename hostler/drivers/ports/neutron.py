@@ -9,11 +9,14 @@ A Neutron without the extension ``binding-extended`` has one place for a port. I
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
+from hostler import networks
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray
 from hostler.drivers.ports.bindings import (
@@ -60,14 +63,23 @@ class NeutronPorts:
         self._sources = sources
         self._bridge_exists = bridge_exists
         self._names = dict(names or {})
+        self._asked: Mapping[str, str] = {}
 
     def sources(self) -> list[str]:
         """Return what can be plugged into here: bridges and networks of the host, whoever made them."""
         return self._sources()
 
+    def as_asked(self, network_map: Mapping[str, str]) -> Self:
+        """Return this driver for a request that says what sources are called here, which it will refuse."""
+        asked = copy.copy(self)
+        asked._asked = network_map
+        return asked
+
     def destination_problems(self, instance: str, ports: Sequence[Port]) -> list[str]:
         """Return, as sentences, which ports no host could take over, and why."""
-        return list(self._problems(instance, ports))
+        asked = " ".join(networks.words(self._asked))
+        told = [f"Neutron says itself what ports are plugged into: {asked} cannot be heeded"] if asked else []
+        return [*told, *self._problems(instance, ports)]
 
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each bridge is called here, where Neutron has bound the ports to this host already."""
@@ -112,6 +124,17 @@ class NeutronPorts:
         if entry.data["two_sided"]:
             self._drop(records, entry, entry.data["there"], host)
         records.journal(JOURNAL).undone(_key(port, host))
+
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return the ports that are bound here and not up, which are plugged in when the guest is made.
+
+        Of one that is up already Neutron says nothing any more; of one with a bridge of its own (``ovs_hybrid_plug``)
+        when it is bound, and not when it is plugged in: Nova's rules.
+        """
+        here = self._name(self._host)
+        with failing("Neutron"):
+            found = {port.mac: _first(self._owned(instance, port)) for port in _plugged(ports)}
+        return {one.id: mac for mac, one in found.items() if not one.up and _says_so(one.active, here)}
 
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the binding that each port has kept to where it was."""
@@ -311,6 +334,13 @@ def _refused(port: Port, host: str) -> Iterator[None]:
 
 def _plugged(ports: Sequence[Port]) -> list[Port]:
     return [port for port in ports if port.kind in PLUGGED]
+
+
+def _says_so(binding: HostBinding | None, here: str) -> bool:
+    """Tell whether Neutron says when a port with that active binding is plugged in."""
+    if binding is None or binding.host != here or binding.vif_type not in PLUGGABLE:
+        return False
+    return not binding.details.get("ovs_hybrid_plug")
 
 
 def _first(found: list[NetworkPort]) -> NetworkPort:

@@ -84,7 +84,10 @@ class NeutronApi:
         else:
             reason = "it does not tell where ports are bound: these credentials are not an administrator's"
             raise CloudServiceRefused(service="Neutron", reason=reason)
-        return NetworkPort(told["id"], told["mac_address"], told["device_id"], told["device_owner"], bindings)
+        up = told.get("status") == "ACTIVE" or told.get("admin_state_up") is False
+        return NetworkPort(
+            told["id"], told["mac_address"], told["device_id"], told["device_owner"], bindings, up
+        )
 
 
 def from_conf(conf: cfg.ConfigOpts) -> NeutronPorts:

@@ -30,6 +30,10 @@ class FakeNetworkService(Failures):
         self.ports[made.id] = made
         return made
 
+    def plug(self, uuid: str, *, up: bool = True) -> None:
+        """Say that it is plugged in, or *up* no more."""
+        self.ports[uuid] = replace(self._get(uuid), up=up)
+
     def lose_next(self, call: str, error: BaseException) -> None:
         """Let the next such change be made, and raise *error* then."""
         self.fail_next(f"{call} done", error)

@@ -12,8 +12,10 @@ Whatever else an interface needs of its host is for the driver of libvirt's port
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray, Ports
@@ -53,6 +55,12 @@ class OvnPorts:
         """Return, as sentences, which ports this host could not connect, and which no host could take over."""
         return [*self._local.destination_problems(instance, ports), *self._problems(ports)]
 
+    def as_asked(self, network_map: Mapping[str, str]) -> Self:
+        """Return this driver for a request that says what sources are called here."""
+        asked = copy.copy(self)
+        asked._local = self._local.as_asked(network_map)
+        return asked
+
     def mapping(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
         """Return what each source is called here; only what differs."""
         return self._local.mapping(instance, ports)
@@ -81,6 +89,10 @@ class OvnPorts:
             self._put_back(records, entry, host)
             records.journal(JOURNAL).undone(_key(port, host))
         self._local.unbind(records, instance, port, host)
+
+    def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
+        """Return none: OVN says nothing to anybody."""
+        return {}
 
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Let each port ask for *host* alone."""

@@ -28,6 +28,7 @@ class Served:
     world: World
     reader: str
     operator: str
+    service: str
     file: Path
 
 
@@ -41,14 +42,14 @@ def rename(world: World, number: str, name: str) -> None:
 def served(world: World, tmp_path: Path) -> Iterator[Served]:
     """The page, with --operate."""
     file = tmp_path / "web-tokens"
-    reader, operator = (tokens.issue(file, f"a-{role}", role, 1) for role in tokens.ROLES)
+    reader, operator, service = (tokens.issue(file, f"a-{role}", role, 1) for role in tokens.ROLES)
     app = application(world.client, tokens.Tokens(file), operate=True, ending=lambda: server.should_exit)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", world, reader, operator, file)
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", world, reader, operator, service, file)
     finally:
         server.should_exit = True
         thread.join()

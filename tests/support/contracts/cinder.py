@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +32,7 @@ from hostler.records import fence
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from tests.records_made import make_host, make_instance, make_leg, make_migration
+from tests.support.mortal import Killed, Mortal
 from tests.support.world import DOMAIN, PORT_MAC
 
 #: What changes Cinder, as :class:`VolumeService` calls it.
@@ -495,45 +495,24 @@ def test_a_cinder_that_is_away_fails_the_step_and_postpones_the_undo(short: Worl
         assert short.everything == before
 
 
-class Killed(BaseException):
-    """The worker is gone, with its request before it, or behind."""
+def mortal_worker(world: World, left: int, *, done: bool) -> Mortal:
+    """Return the service of a worker that dies at a change; after each the server still has its volumes."""
 
-
-class Mortal:
-    """The service of a worker that dies at its change number *left*; after each the server still has its volumes."""
-
-    def __init__(self, world: World, left: int, *, done: bool) -> None:
-        self._world, self.left, self._done = world, left, done
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._world.stand.service, name)
-        return self._mortal(found) if name in CHANGES else found
-
-    def _mortal(self, change: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: Any) -> None:
-            self.left -= 1
-            if self.left == 0 and not self._done:
-                raise Killed
-            change(*args)
-            self._see_kept()
-            if self.left == 0:
-                raise Killed
-
-        return call
-
-    def _see_kept(self) -> None:
-        found = self._world.stand.service.attachments_of(self._world.instance)
-        for volume in self._world.volumes:
+    def see_kept() -> None:
+        found = world.stand.service.attachments_of(world.instance)
+        for volume in world.volumes:
             mine = [one for one in found if one.volume == volume.serial]
             assert mine, "the volume is anybody's"
             assert len([one for one in mine if one.connection]) <= 1, "two hosts have it"
+
+    return Mortal(world.stand.service, CHANGES, left, done=done, see=see_kept)
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
 def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(short: World, done: bool) -> None:
     before = short.everything
     for number in itertools.count(1):
-        mortal = Mortal(short, number, done=done)
+        mortal = mortal_worker(short, number, done=done)
         with suppress(Killed):
             short.move(mortal)
         if number % 2:
@@ -546,7 +525,7 @@ def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(short: World,
     assert number == 5, "an empty one is made, the source's is dropped, the other connected and complete"
     short.move()
     for number in itertools.count(1):
-        mortal = Mortal(short, number, done=done)
+        mortal = mortal_worker(short, number, done=done)
         with suppress(Killed):
             short.undo(mortal)
         short.undo()
@@ -559,7 +538,7 @@ def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(short: World,
 
 @pytest.mark.parametrize("change", [2, 4, 6])
 def test_a_worker_that_dies_between_two_volumes_is_undone(world: World, change: int) -> None:
-    before, mortal = world.everything, Mortal(world, change, done=False)
+    before, mortal = world.everything, mortal_worker(world, change, done=False)
     with pytest.raises(Killed):
         world.move(mortal)
     world.undo()

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pytest
@@ -29,6 +28,7 @@ from hostler.records import fence
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from tests.records_made import make_host, make_instance, make_leg
+from tests.support.mortal import Killed, Mortal
 
 #: What changes Neutron, as :class:`NetworkService` calls it.
 CHANGES = ("add_binding", "activate", "drop_binding", "move")
@@ -320,36 +320,11 @@ def test_a_neutron_that_stays_away_fails_the_step_and_postpones_the_undo(world: 
     assert world.everything == before
 
 
-class Killed(BaseException):
-    """The worker is gone, with its request before it, or behind."""
-
-
-class Mortal:
-    """The service of a worker that dies at its change number *left*."""
-
-    def __init__(self, service: NetworkService, left: int, *, done: bool) -> None:
-        self._service, self.left, self._done = service, left, done
-
-    def __getattr__(self, name: str) -> Any:
-        return self._mortal(getattr(self._service, name)) if name in CHANGES else getattr(self._service, name)
-
-    def _mortal(self, change: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: Any) -> None:
-            self.left -= 1
-            if self.left == 0 and not self._done:
-                raise Killed
-            change(*args)
-            if self.left == 0:
-                raise Killed
-
-        return call
-
-
 @pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
 def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(world: World, done: bool) -> None:
     before = world.everything
     for number in itertools.count(1):
-        mortal = Mortal(world.stand.service, number, done=done)
+        mortal = Mortal(world.stand.service, CHANGES, number, done=done)
         with suppress(Killed):
             for port in world.ports:
                 driver(mortal).bind(world.records, world.instance, port, "kvm2")
@@ -363,7 +338,7 @@ def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(world: World,
     assert number == 5, "two ports, each with a binding that is made and made active"
     world.bind()
     for number in itertools.count(1):
-        mortal = Mortal(world.stand.service, number, done=done)
+        mortal = Mortal(world.stand.service, CHANGES, number, done=done)
         with suppress(Killed):
             for port in world.ports:
                 driver(mortal).unbind(world.records, world.instance, port, "kvm2")
@@ -433,6 +408,19 @@ def test_a_binding_that_leads_elsewhere_is_named(world: World) -> None:
     (found,) = at_home.astray(world.instance, world.ports, "kvm1")
     assert found.port == world.uuids[1]
     assert found.text == f"port {world.ports[1].mac} has a binding to kvm2"
+
+
+def test_ports_that_are_bound_here_and_not_up_are_announced(world: World) -> None:
+    at_home = driver(world.stand.service, "kvm1")
+    assert world.driver.announced(world.instance, world.ports) == {}
+    world.reserve()
+    assert world.driver.announced(world.instance, world.ports) == {}
+    world.bind()
+    announced = dict(zip(world.uuids, (port.mac for port in world.ports), strict=True))
+    assert world.driver.announced(world.instance, world.ports) == announced
+    assert at_home.announced(world.instance, world.ports) == {}
+    plain = Port(mac=world.ports[0].mac, kind="user", source=None)
+    assert world.driver.announced(world.instance, [plain, replace(plain, kind="bridge", mac="none")]) == {}
 
 
 # -- the service itself -----------------------------------------------------------------------------------

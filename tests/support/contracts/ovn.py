@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -29,6 +29,7 @@ from hostler.records import fence
 from hostler.records.database import Database
 from hostler.records.fence import FencedRecords
 from tests.records_made import make_host, make_instance, make_leg
+from tests.support.mortal import Killed, Mortal
 
 numbers = itertools.count(1)
 
@@ -270,28 +271,6 @@ def test_a_change_whose_answer_was_lost_is_made_once(world: World) -> None:
     assert world.everything == before
 
 
-class Killed(BaseException):
-    """The worker is gone, with its change before it, or behind."""
-
-
-class Mortal:
-    """The OVN of a worker that dies at its change number *left*."""
-
-    def __init__(self, service: Northbound, left: int, *, done: bool) -> None:
-        self._service, self.left, self._done = service, left, done
-
-    def __getattr__(self, name: str) -> Any:
-        return self._mortal if name == "ask_for" else getattr(self._service, name)
-
-    def _mortal(self, *words: str) -> None:
-        self.left -= 1
-        if self.left == 0 and not self._done:
-            raise Killed
-        self._service.ask_for(*words)
-        if self.left == 0:
-            raise Killed
-
-
 @pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize(("step", "changes"), [("bind", 4), ("unbind", 2)])
 def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(
@@ -301,7 +280,7 @@ def test_a_worker_that_dies_at_any_change_is_carried_on_and_undone(
     for number in itertools.count(1):
         if step == "unbind":
             world.bind()
-        mortal = Mortal(world.stand.service, number, done=done)
+        mortal = Mortal(world.stand.service, ["ask_for"], number, done=done)
         with suppress(Killed):
             for port in world.ports:
                 getattr(driver(mortal), step)(world.records, world.instance, port, "kvm2")

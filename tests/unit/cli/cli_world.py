@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ START = datetime.datetime.fromisoformat("2026-03-01T12:00:00")
 SERVER = "11111111-2222-4333-8444-555555555555"
 MIGRATION = "abcd0000-2222-4333-8444-555555555555"
 FLOW = "f1000000-2222-4333-8444-555555555555"
+
+
+Networks = Mapping[str, str] | None
+
+
+def _said(networks: Networks) -> list[str]:
+    return [f"{there}={here}" for there, here in (networks or {}).items()]
 
 
 @dataclass
@@ -47,18 +54,32 @@ class StandInClient:
     def queue(self) -> dict[str, list[str]]:
         return self.board
 
-    def migrate(self, server: str, dest: str | None = None, *, requested_by: str) -> str:
-        return self._ask("migrate", server, dest)
+    def migrate(
+        self, server: str, dest: str | None = None, *, networks: Networks = None, requested_by: str
+    ) -> str:
+        return self._ask("migrate", server, dest, *_said(networks))
 
-    def candidates(self, server: str, flavor: str | None = None) -> list[Candidate]:
-        self._ask("candidates", server, *([flavor] if flavor else []))
+    def candidates(
+        self, server: str, flavor: str | None = None, networks: Networks = None
+    ) -> list[Candidate]:
+        self._ask("candidates", server, *([flavor] if flavor else []), *_said(networks))
         return self.found
 
-    def resize(self, server: str, flavor: str, dest: str | None, *, requested_by: str) -> str:
-        return self._ask("resize", server, flavor, str(dest))
+    def resize(
+        self, server: str, flavor: str, dest: str | None, *, networks: Networks = None, requested_by: str
+    ) -> str:
+        return self._ask("resize", server, flavor, str(dest), *_said(networks))
 
-    def dry_run(self, server: str, dest: str | None, *, flavor: str | None = None, requested_by: str) -> str:
-        return self._ask("dry_run", server, str(dest), *([flavor] if flavor else []))
+    def dry_run(
+        self,
+        server: str,
+        dest: str | None,
+        *,
+        flavor: str | None = None,
+        networks: Networks = None,
+        requested_by: str,
+    ) -> str:
+        return self._ask("dry_run", server, str(dest), *([flavor] if flavor else []), *_said(networks))
 
     def confirm(self, server: str, *, requested_by: str) -> str:
         return self._ask("confirm", server)

@@ -191,6 +191,41 @@ def test_a_wrong_command_line_is_exit_code_2_and_asks_for_nothing(
     assert world.client.asked == []
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_names_of_networks_are_asked_for(world: World, hostler: Hostler, dry: bool) -> None:
+    world.client.answer = Refused("enough")
+    asked = ["--map-network", "br0=br1", "--map-network", "network:a b=network:$c"]
+    hostler("server", "migrate", "web1", "--to", "kvm2", *asked, *(["--dry-run"] if dry else []))
+    assert world.client.asked == [
+        ("dry_run" if dry else "migrate", "web1", "kvm2", ":br0=:br1", "network:a b=network:$c")
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked", [("br0",), ("br0=",), ("bridge:br0=network:lab",), ("br0=br1", "br0=br2"), ("a\x1b=b",)]
+)
+def test_names_that_say_nothing_are_a_wrong_command_line(
+    world: World, hostler: Hostler, asked: tuple[str, ...]
+) -> None:
+    words = [word for pair in asked for word in ("--map-network", pair)]
+    ran = hostler("server", "resize", "web1", "--flavor", "large", *words)
+    assert (ran.code, ran.out, world.client.asked) == (2, "", [])
+    assert all(char.isprintable() or char == "\n" for char in ran.err)
+
+
+def test_what_to_type_after_a_refusal_asks_for_the_same_networks(world: World, hostler: Hostler) -> None:
+    world.add_server()
+    world.add_migration(network_map={":br0": ":br 1", "network:a": "network:b"})
+    world.finish("refused", error="kvm2 has no bridge 'br 1'", hint="hostler host show kvm2")
+    ran = hostler("migration", "watch", MIGRATION, "--format", "plain")
+    assert ran.out.splitlines()[-1] == (
+        "  next: hostler host show kvm2; then: hostler server migrate --to kvm2"
+        " '--map-network=br0=br 1' --map-network=network:a=network:b web1"
+    )
+    shown = json.loads(hostler("migration", "show", MIGRATION, "-f", "json").out)
+    assert shown["network_map"] == "br0=br 1 network:a=network:b"
+
+
 def test_the_next_command_can_be_pasted_whatever_the_name(world: World, hostler: Hostler) -> None:
     world.add_server(name="-o web'1")
     world.add_migration(name="-o web'1")

@@ -21,6 +21,7 @@ CAPABILITIES = HostCapabilities(
         GuestKind("x86_64", "qemu", ["pc-q35-7.2", "q35"], ["custom"], []),
     ],
     sources=["bridge:br0", "network:default"],
+    maps_networks=True,
 )
 WANTED = Requirements("x86_64", "kvm", "pc-q35-7.2", "host-passthrough", None, ["bridge:br0"])
 
@@ -37,6 +38,10 @@ def request(**facts: Any) -> Request:
 
 def wanting(**facts: Any) -> Request:
     return request(requirements=dataclasses.replace(WANTED, **facts))
+
+
+def mapping(there: str, here: str) -> Request:
+    return request(network_map={there: here})
 
 
 def in_group(policy: str, **places: set[str]) -> Request:
@@ -81,6 +86,30 @@ def test_what_nobody_has_told_yet_speaks_against_nobody(one: Any) -> None:
             wanting(sources=["bridge:br7", "bridge:br0", "network:lab"]),
             "it cannot connect bridge:br7, network:lab",
         ),
+        (
+            filters.networks,
+            host(),
+            mapping(":br0", ":br9"),
+            "it cannot connect bridge:br9",
+        ),
+        (
+            filters.networks,
+            host(capabilities=dataclasses.replace(CAPABILITIES, maps_networks=False)),
+            mapping(":br0", ":br0"),
+            "its worker is of an older version, and does not know of --map-network",
+        ),
+        (
+            filters.networks,
+            host(capabilities=None),
+            mapping(":br0", ":br0"),
+            "its worker has not told yet whether it knows of --map-network",
+        ),
+        (
+            filters.same_host,
+            host(name="kvm1"),
+            dataclasses.replace(mapping(":br0", ":br1"), same_host=True),
+            "the server is on it, and keeps its networks there",
+        ),
         (filters.machine, host(), wanting(arch="aarch64"), "it runs no aarch64 guests"),
         (filters.machine, host(), wanting(virt_type="xen"), "it has no xen for x86_64 guests"),
         (
@@ -117,6 +146,11 @@ def test_what_nobody_has_told_yet_speaks_against_nobody(one: Any) -> None:
 )
 def test_a_reason_is_a_sentence(one: Any, state: HostState, asked: Request, reason: str) -> None:
     assert one(state, asked) == reason
+
+
+def test_what_a_network_is_called_there_is_looked_for() -> None:
+    asked = dataclasses.replace(wanting(sources=["bridge:br7"]), network_map={":br7": ":br0"})
+    assert filters.networks(host(), asked) is None
 
 
 def test_its_own_host_will_do_if_the_request_says_so() -> None:

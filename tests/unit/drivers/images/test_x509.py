@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import socket
 import stat
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from oslo_config import cfg
 
 from hostler import conf, errors
 from hostler.drivers.images import x509
-from hostler.drivers.images.link import Broken, Link
+from hostler.drivers.images.link import Broken, Link, NoAnswer
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.images.trials import Never
@@ -124,6 +126,28 @@ def hosts(site: Site, base: Path, dest: str = "dest", *, packed: bool = False) -
     yield Hosts(site, pair, disk, Identity("kvm1", pair.sender.certificate()))
     for migration in pair.receiver.open_migrations():
         pair.receiver.close(migration)
+
+
+def test_a_host_that_does_not_answer_is_given_up(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hostler.drivers.images.link.CONNECT_PATIENCE_S", 0.3)
+    key = site.cert("source").read_text()
+    with (
+        socket.create_server((LOCALHOST, 0), backlog=0) as full,
+        socket.socket() as one,
+        socket.socket() as two,
+    ):
+        for client in (one, two):  # its queue is full: the kernel drops whoever comes then
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        address = ReceiverAddress(LOCALHOST, full.getsockname()[1], "", key)
+        link = Link(address, "0", tmp_path, "/disk")
+        began = time.monotonic()
+        with pytest.raises(NoAnswer, match="timed out"):
+            link.connect()
+        link.close()
+    assert time.monotonic() - began < 10
 
 
 @pytest.fixture

@@ -186,6 +186,30 @@ def test_a_source_of_another_name_is_looked_for_and_bound_under_that_name(
     assert bindings(leg)["2", "kvm2"][1] == "bridge:br1"
 
 
+@pytest.mark.parametrize("asked", [{"bridge:br0": "bridge:br1"}, {":br0": ":br1", ":lab": ":off"}])
+def test_what_a_request_says_goes_before_the_settings(
+    ports: LibvirtPorts, leg: FencedRecords, instance: str, asked: dict[str, str]
+) -> None:
+    ports._network_map = {"bridge:br0": "bridge:br9", "bridge:br1": "bridge:br9"}
+    there = ports.as_asked(asked)
+    assert there.destination_problems("web1", [BR0]) == []
+    assert there.mapping("web1", [BR0]) == {"bridge:br0": "bridge:br1"}
+    there.bind(leg, instance, BR0, "kvm2")
+    assert bindings(leg)["2", "kvm2"][1] == "bridge:br1"
+    there.unbind(leg, instance, BR0, "kvm2")
+    assert bindings(leg) == {}
+    # others that are on their way here at the same time are not concerned
+    assert ports.mapping("web1", [BR0]) == {"bridge:br0": "bridge:br9"}
+
+
+def test_what_a_request_names_and_the_host_lacks_is_told(ports: LibvirtPorts) -> None:
+    there = ports.as_asked({":br0": ":br7", ":lab": ":off"})
+    assert there.destination_problems("web1", [BR0, LAB]) == [
+        "kvm2 has no bridge br7",
+        "network 'off' of kvm2 is not active",
+    ]
+
+
 def test_what_can_be_plugged_into_is_told(ports: LibvirtPorts) -> None:
     told = ports.sources()
     assert told == ["bridge:br0", "bridge:br1", "direct:br0", "direct:br1", "network:lab"]
