@@ -21,6 +21,8 @@ from lab.process import Daemon, LabError, wait_until
 from lab.sockets import free_port, listens
 
 JAR = Path("/usr/share/java/zookeeper.jar")
+#: Without it nothing is said of why a server ended.
+LOGGER = Path("/usr/share/java/slf4j-simple.jar")
 #: What it needs for TLS and the distribution's jar does not name.
 NETTY = [
     Path(f"/usr/share/java/netty-{part}.jar")
@@ -171,11 +173,12 @@ class ZooKeeper:
     def _command(self) -> list[str]:
         java = "java -Xms32m -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"
         options = "-Dzookeeper.jmx.log4j.disable=true -Dzookeeper.forceSync=no"
+        options += " -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true"
         server = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
         zoo_cfg = str(self.directory / "zoo.cfg")
         if self.secure is not None:
             options += f" -Djava.security.auth.login.config={self.directory / 'users'}"
-        path = ":".join(str(jar) for jar in (JAR, *(NETTY if self.secure else ())))
+        path = ":".join(str(jar) for jar in (JAR, LOGGER, *(NETTY if self.secure else ())))
         return [*self._prefix, *java.split(), *options.split(), "-cp", path, server, zoo_cfg]
 
     def _serves(self) -> bool:
