@@ -143,6 +143,8 @@ class NoopImages:
     def certificate(self) -> str:
         return ""
 
+    never_packed = certificate
+
     def __getattr__(self, _name: str) -> Any:
         return lambda *_args, **_kwargs: None
 

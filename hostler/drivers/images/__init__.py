@@ -63,6 +63,9 @@ class ImageReceiver(Protocol):
     def open_migrations(self) -> list[str]:
         """Return the migrations whose receiver is recorded on this host."""
 
+    def never_packed(self) -> str:
+        """Return why no block can arrive packed here; empty where it can, or the settings say that none is to."""
+
 
 class ImageSender(Protocol):
     """The source's end."""

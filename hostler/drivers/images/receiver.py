@@ -77,6 +77,7 @@ class NbdReceiver:
         if certificates is not None:
             self._keys = x509.CopyCertificates(certificates, address)
         self._certified = certificates is not None
+        self._nbdkit = nbdkit
         self._servers = Servers(address, nbdkit, self._keys, confine=confine)
         self._unpackers = unpacking.Unpackers(self._servers) if unpack else None
         self._lock = threading.RLock()
@@ -155,6 +156,10 @@ class NbdReceiver:
     def open_migrations(self) -> list[str]:
         """Return the migrations whose receiver is recorded on this host."""
         return sorted(path.parent.name for path in self._state_dir.glob(f"*/{recorded.RECEIVER}"))
+
+    def never_packed(self) -> str:
+        """Return why no block can arrive packed here; empty where it can, or the settings say that none is to."""
+        return unpacking.obstacle(self._nbdkit) if self._unpackers is not None else ""
 
     # -- records ------------------------------------------------------------------------------------------
 

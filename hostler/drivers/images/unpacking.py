@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import struct
+import subprocess
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ LOG = logging.getLogger(__name__)
 
 #: The export that tells the port, 0 for none, and its contents.
 EXPORT, PORT = "packed", struct.Struct("<Q")
-HINT = "apt install nbdkit-plugin-python python3-zstandard, or set [images] compress = never"
+#: What it takes, by the names of Debian's packages.
+PACKAGES = ("nbdkit-plugin-python", "python3-zstandard")
+HINT = f"apt-get install {' '.join(PACKAGES)}, or set [images] compress = never"
+_ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
+_TRIAL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,20 @@ class Unpackers:
             LOG.warning("images arrive here as they are, never packed: %s; %s", reason, HINT)
 
 
+def obstacle(nbdkit: str) -> str:
+    """Return why the process cannot run on this host; empty where it can. It is tried, and takes nothing."""
+    words = [nbdkit, "-U", "-", "--run", "true", "python", unpacker.__file__, "dir=/nonexistent"]
+    environment = os.environ | _ENVIRONMENT
+    try:
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, check=False, timeout=_TRIAL_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = " / ".join(done.stderr.splitlines()[-2:])
+    return (said or f"exit code {done.returncode}") if done.returncode else ""
+
+
 def end(home: Path) -> None:
     """End the process, see it gone and forget it. Nothing if there is none."""
     if known := recorded.unpacking(home):
@@ -137,5 +156,5 @@ def _service(place: Place) -> Service:
         plugin=lambda inside: ["python", str(inside(script)), f"dir={inside(place.exports)}"],
         files=[script, *(place.exports / name for name in place.parts)],
         user=place.user,
-        environment={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"},
+        environment=_ENVIRONMENT,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hostler.drivers.files.marked import Marked, MarkKind
+from hostler.drivers.images.unpacking import PACKAGES
 from hostler.jobboard.doctor import findings
 from hostler.jobboard.doctor.findings import Facts, Finding, Severity, fixable, on
 from hostler.jobboard.doctor.look import DomainFacts, HostFacts, StateFile, Stray
@@ -33,6 +34,7 @@ def examine(facts: HostFacts, recorded: Recorded) -> Iterator[Finding]:
     yield from host.bindings()
     yield from host.allocations()
     yield from host.attachments()
+    yield from host.packing()
 
 
 class AtHost:
@@ -159,6 +161,14 @@ class AtHost:
         if fate.standing is Standing.UNKNOWN:
             return Finding(command=by_hand, **facts)
         return fixable(**facts)
+
+    def packing(self) -> Iterator[Finding]:
+        """Say why images arrive as they are, where they might arrive packed."""
+        if reason := self._facts.never_packed:
+            text = f"images arrive as they are, never packed: {reason}"
+            command = on(self._host, "apt-get", "install", *PACKAGES)
+            facts: Facts = {"kind": "never-packed", "host": self._host, "object": self._host}
+            yield Finding(text=text, command=command, severity=Severity.INFO, **facts)
 
     # -- ports and volumes --------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class Surgery:
 
     def _facts(self) -> HostFacts:
         places = recorded.places(self._database, self._host)
-        return look.look(self._host, self._drivers, self._state_path, places)
+        return look.look(self._host, self._drivers, self._state_path, self._run_path, places)
 
     def _mend(self, question: Answer) -> Answer:
         """Find again what is to be mended, and mend it; what is not found again is mended already."""

@@ -96,9 +96,10 @@ class HostFacts(Record):
     bindings: list[BindingFacts] = field(default_factory=list)
     consumers: list[ConsumerFacts] = field(default_factory=list)
     attachments: list[AttachmentFacts] = field(default_factory=list)
+    never_packed: str = ""  #: why no block can arrive packed here
 
 
-def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) -> HostFacts:
+def look(host: str, drivers: Drivers, state_path: str, run_path: str, places: Sequence[str]) -> HostFacts:
     """Look at this host; it only reads. *places*: directories in which migrations are known to have been."""
     domains = all_domains(drivers.hypervisor)
     return HostFacts(
@@ -107,10 +108,11 @@ def look(host: str, drivers: Drivers, state_path: str, places: Sequence[str]) ->
         files=drivers.files.marked(domains, places),
         state=list(_state(Path(state_path))),
         receivers=drivers.receiver.open_migrations(),
-        running=list(_running(Path(state_path, "images"))),
+        running=list(_running(Path(run_path, "images"))),
         bindings=list(_bindings(host, drivers.ports, domains)),
         consumers=_consumers(host, drivers.claims),
         attachments=list(_attachments(host, drivers.volumes, domains)),
+        never_packed=drivers.receiver.never_packed(),
     )
 
 
@@ -172,16 +174,16 @@ def _state(base: Path) -> Iterator[StateFile]:
                 yield StateFile(str(path), kind, path.name)
 
 
-def _running(state_dir: Path) -> Iterator[Stray]:
-    """Give every process that was started to take images with a key under *state_dir*."""
-    room, base = re.escape(ROOM), re.escape(str(state_dir))
-    key = re.compile(rf"--tls-(?:psk|certificates)=(?:{room})?{base}/({_UUID})/(?:key\.psk|x509)")
+def _running(run_dir: Path) -> Iterator[Stray]:
+    """Give every process that was started to take images, encrypted or not: it was told what to offer of *run_dir*."""
+    room, base = re.escape(ROOM), re.escape(str(run_dir))
+    offered = re.compile(rf"dir=(?:{room})?{base}/({_UUID})/exports")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             process = Process.of(int(entry.name))
             words = os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
-            found = next(filter(None, map(key.fullmatch, words)), None)
+            found = next(filter(None, map(offered.fullmatch, words)), None)
             if process is not None and found is not None:
                 yield Stray(process, found[1])

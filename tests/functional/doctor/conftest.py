@@ -61,12 +61,21 @@ class Ward:
         (found,) = (one for one in self.examine().findings if one.kind == kind)
         return found
 
+    def told(self) -> list[str]:
+        """What it finds, as an operator reads it."""
+        return [f"{one.host}: {one.text}; {one.command}" for one in self.examine().findings]
+
     def worker_dies(self, host: str) -> None:
         self.world.board.client.delete(self.world.board.path("workers", host))
 
 
 @pytest.fixture
-def ward(world: World) -> Iterator[Ward]:
+def service() -> None:
+    """A service of a cloud that the hosts have when they look at themselves: none, unless a file has it."""
+
+
+@pytest.fixture
+def ward(world: World, service: object) -> Iterator[Ward]:
     made = Ward(world)
     yield made
     made.end()

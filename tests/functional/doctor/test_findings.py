@@ -146,7 +146,7 @@ def test_every_kind_is_planted() -> None:
 def test_every_kind_is_in_the_manual() -> None:
     page = (Path(__file__).parents[3] / "docs" / "doctor.rst").read_text()
     others = {"allocation", "port-binding", "volume-attachment"}
-    others |= {"journal", "lock", "receiver-process", "unseen"}
+    others |= {"journal", "lock", "never-packed", "receiver-process", "unseen"}
     assert set(re.findall(r"^``([a-z-]+)`` ", page, re.MULTILINE)) == set(KINDS) | others
 
 
@@ -226,10 +226,10 @@ def test_a_process_that_takes_images_for_nobody_is_ended_if_it_is_ours(
     world: World, ward: Ward, known: bool
 ) -> None:
     number = planted.recorded(world) if known else planted.unknown()
-    key = Path(world.hosts["kvm2"].state_path, "images", number, "key.psk")
+    offered = world.hosts["kvm2"].root / "run/hostler/images" / number / "exports"
     sleeping = "import time; print('up', flush=True); time.sleep(60)"
     with subprocess.Popen(
-        [sys.executable, "-c", sleeping, f"--tls-psk={key}"], stdout=subprocess.PIPE
+        [sys.executable, "-c", sleeping, "--tls=off", f"dir={offered}"], stdout=subprocess.PIPE
     ) as one:
         assert one.stdout is not None
         one.stdout.readline()
@@ -240,6 +240,17 @@ def test_a_process_that_takes_images_for_nobody_is_ended_if_it_is_ours(
         assert (one.poll() is None) is not known
         if one.poll() is None:
             os.kill(one.pid, 15)
+
+
+def test_what_packed_images_need_is_named_where_it_is_missing(
+    world: World, ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.hosts["kvm2"].receiver, "never_packed", lambda: "No module named 'zstandard'")
+    found = ward.the("never-packed")
+    assert (found.host, found.severity, found.safe) == ("kvm2", "info", False)
+    assert found.text == "images arrive as they are, never packed: No module named 'zstandard'"
+    assert found.command == "on kvm2: apt-get install nbdkit-plugin-python python3-zstandard"
+    assert ward.examine().exit_code == 0
 
 
 def test_what_is_left_where_a_server_was_alone_in_its_pool_is_found(world: World, ward: Ward) -> None:

@@ -253,9 +253,23 @@ def test_it_is_confined_as_the_receiver_is(served: Opened) -> None:
 
 def test_the_doctor_sees_both(served: Opened) -> None:
     strays = [
-        stray for stray in _running(served.pair.base / "state") if stray.migration == served.pair.migration
+        stray for stray in _running(served.pair.base / "run") if stray.migration == served.pair.migration
     ]
     assert {stray.process for stray in strays} == {served.pair.nbdkit(), process(served.pair)}
+
+
+def test_a_host_says_what_it_lacks_to_take_packed_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert unpacking.obstacle("nbdkit") == ""
+    (tmp_path / "zstandard.py").write_text("raise ImportError('No module named zstandard')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "ImportError: No module named zstandard" in unpacking.obstacle("nbdkit")
+    assert "/nowhere/nbdkit" in unpacking.obstacle("/nowhere/nbdkit")
+    lacking = tmp_path / "nbdkit"
+    lacking.write_text("#!/bin/sh\nexec nbdkit --run true no-such-plugin\n")
+    lacking.chmod(0o755)
+    assert "cannot open plugin 'no-such-plugin'" in unpacking.obstacle(str(lacking))
 
 
 def test_asking_twice_is_asking_once(served: Opened) -> None:

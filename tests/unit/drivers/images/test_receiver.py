@@ -21,6 +21,7 @@ from hostler.drivers.images.link import Link
 from hostler.drivers.images.receiver import NbdReceiver
 from hostler.drivers.images.sender import NbdSender
 from hostler.drivers.processes import Process
+from hostler.jobboard.doctor.look import _running
 
 from .conftest import LOCALHOST, MIB, Pair, dense, free_ports, make_pair
 
@@ -225,8 +226,10 @@ def test_plain_images_need_both_ends_to_say_so(tmp_path: Path, caplog: pytest.Lo
         assert Path(disk.part).stat().st_blocks == 0
         pair.sender = NbdSender(tmp_path / "run-source", encrypt=False)
         (digest,) = pair.send(address)
+        assert [one.process for one in _running(tmp_path / "run")] == [pair.nbdkit()], "the doctor sees it, too"
     finally:
         pair.receiver.close(pair.migration)
+    assert list(_running(tmp_path / "run")) == []
     pair.verify(disk, digest)
     assert caplog.text.count("unencrypted: [images] encrypt is false") >= 2
 
