@@ -172,7 +172,7 @@ def test_the_driver_of_the_settings_asks_the_cloud_that_they_name(
     [("ACTIVE", True, True), ("DOWN", True, False), ("BUILD", True, False), ("DOWN", False, True)],
 )
 def test_a_port_is_up_if_it_is_plugged_in_or_nobody_wants_it(status: str, wanted: bool, up: bool) -> None:
-    told = {"id": "p", "mac_address": "m", "device_id": "d", "device_owner": "network:dhcp"}
+    told: dict[str, Any] = {"id": "p", "mac_address": "m", "device_id": "d", "device_owner": "network:dhcp"}
     told |= {"binding:host_id": "kvm1", "binding:vif_type": "ovs", "binding:vnic_type": "normal"}
     told |= {"binding:profile": {}, "binding:vif_details": {}, "status": status, "admin_state_up": wanted}
     answers = {"/v2.0/extensions/binding-extended": {}, "/v2.0/ports/p": {"port": told}}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select, update
 
-from hostler.errors import MigrationError, NetworksNotMapped
+from hostler.errors import MigrationError, MigrationPreCheckError, NetworksNotMapped
 from hostler.flows import shape_of
+from hostler.records import moves
 from hostler.records.models import Binding, Host, Migration
 from tests.support.world import World, failing, step
 
@@ -22,6 +26,14 @@ def other(world: World) -> World:
     world.hosts["kvm2"].hypervisor.bridges = {"br-lan"}
     world.report("kvm2")
     return world
+
+
+@pytest.fixture
+def three(tmp_path: Path, zookeeper_hosts: str) -> Iterator[World]:
+    """One host more."""
+    made = World(tmp_path, zookeeper_hosts, f"sqlite:///{tmp_path}/hostler.db", hosts=3)
+    yield made
+    made.close()
 
 
 def plugged(world: World, host: str, server: str) -> list[str | None]:
@@ -115,12 +127,28 @@ def test_where_it_stays_it_keeps_its_networks(other: World) -> None:
         other.client.resize("web1", "large", "kvm1", networks=ASKED, requested_by="tester")
 
 
-def test_the_host_that_is_chosen_has_it_and_the_next_attempt_asks_for_the_same(other: World) -> None:
+def test_the_host_that_is_chosen_has_it(other: World) -> None:
     server = other.add_server()
     found = {one.host: one.reason for one in other.client.candidates("web1", networks=ASKED)}
     assert found == {"kvm1": "the server is on it, and keeps its networks there", "kvm2": None}
     assert ask(other, ASKED, None).outcome == "success"
     assert plugged(other, "kvm2", server) == ["br-lan"]
+
+
+def test_the_next_attempt_asks_for_the_same(three: World) -> None:
+    server = three.add_server()
+    for host in ("kvm2", "kvm3"):
+        three.hosts[host].hypervisor.bridges = {"br-lan"}
+        three.report(host)
+    lost = MigrationPreCheckError(["its disk is full"], host="kvm2")
+    with failing(step("cold_migration", "CheckDestination"), lost, when="before"):
+        first = ask(three, ASKED, None)
+    assert first.outcome == "refused"
+    with three.database.reading() as session:
+        second = moves.successor(session, first.uuid)
+    assert second is not None
+    assert (second.outcome, second.network_map) == ("success", ASKED)
+    assert plugged(three, second.dest_compute, server) == ["br-lan"]
 
 
 def test_a_resize_takes_it_along(other: World) -> None:

@@ -198,6 +198,18 @@ def test_a_worker_that_dies_while_it_waits_is_carried_on(cloud: Cloud, said: str
     assert (cloud.world.migration(number).outcome, cloud.waited_for) == ("success", [])
 
 
+def test_a_worker_that_dies_before_the_guest_is_there_is_carried_on(cloud: Cloud) -> None:
+    number = cloud.world.client.migrate("web1", "kvm2", requested_by="tester")
+    with cloud.monkeypatch.context() as patch:
+        patch.setattr(cloud.world.hosts["kvm2"].hypervisor, "create_paused", _dies)
+        with pytest.raises(Stopping):
+            cloud.world.run()
+    assert cloud.waited_for == [port_of(cloud.service).id]
+    cloud.when_made(cloud.says)
+    cloud.world.run()
+    assert (cloud.world.migration(number).outcome, cloud.waited_for) == ("success", [])
+
+
 def test_a_guest_that_is_gone_with_its_worker_is_waited_for_anew(cloud: Cloud) -> None:
     number = cloud.world.client.migrate("web1", "kvm2", requested_by="tester")
     with cloud.monkeypatch.context() as patch:
