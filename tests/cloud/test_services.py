@@ -16,7 +16,18 @@ import psycopg2
 import pytest
 
 from lab.process import marked, run, wait_until
-from lab.services import SERVICES, Ceph, MariaDB, Service, SharedPostgreSQL, Tgt
+from lab.services import (
+    SERVICES,
+    Ceph,
+    Cinder,
+    MariaDB,
+    Neutron,
+    Ovn,
+    Placement,
+    Service,
+    SharedPostgreSQL,
+    Tgt,
+)
 from lab.services.service import MARK
 
 #: What QEMU's own client for disks is to do with a volume.
@@ -109,6 +120,31 @@ def ask_ceph(service: Service) -> None:
     assert service.connected("answers") == service.locked("answers") == []
 
 
+def ask_placement(service: Service) -> None:
+    assert isinstance(service, Placement)
+    service.add_provider("kvm1", VCPU=8)
+    (found,) = service.request("GET", "/resource_providers")["resource_providers"]
+    assert found["name"] == "kvm1"
+
+
+def ask_neutron(service: Service) -> None:
+    assert isinstance(service, Neutron)
+    port = service.add_port(service.add_network("lab"), "11111111-1111-4111-8111-111111111111", "kvm1")
+    assert port["binding:vif_type"] == "ovs"
+
+
+def ask_ovn(service: Service) -> None:
+    assert isinstance(service, Ovn)
+    service.add_port("port", "52:54:00:00:00:01", asks_for="kvm1")
+    service.plug("kvm1", "port")
+    wait_until(lambda: service.chassis_of("port") == "kvm1", "the port to be plugged in")
+
+
+def ask_cinder(service: Service) -> None:
+    assert isinstance(service, Cinder)
+    assert service.open_to(service.add_volume()) == []
+
+
 def opened_by_qemu(uri: str) -> None:
     """Let QEMU's own clients look at a volume, write to it, and read it."""
     told = json.loads(run(["qemu-img", "info", "--output=json", uri]))
@@ -125,6 +161,10 @@ ASKED: dict[str, Callable[[Service], None]] = {
     "rabbitmq": ask_rabbitmq,
     "tgt": ask_tgt,
     "ceph": ask_ceph,
+    "placement": ask_placement,
+    "neutron": ask_neutron,
+    "ovn": ask_ovn,
+    "cinder": ask_cinder,
 }
 
 

@@ -78,7 +78,7 @@ def cloud(
             real_placement.add_provider(providers[host.name], VCPU=64, MEMORY_MB=65536, DISK_GB=1000)
             host.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
             host.run(["ip", "link", "set", BRIDGE, "up"])
-            host.configure(SETTINGS + CLOUD.format(providers=named, **facts))
+            host.configure(CLOUD.format(providers=named, **facts))
         lab.hosts[0].run(["hostler", "db", "upgrade"])
         for host in lab.hosts:
             host.start_worker()
