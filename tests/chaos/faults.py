@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -13,6 +14,9 @@ from tests.chaos.journal import Journal
 from tests.chaos.office import Office
 from tests.chaos.plan import Strike
 from tests.chaos.yard import Keeper, records_of
+
+#: Two faults of a round may come to ZooKeeper or the database at once: one starts or kills a server at a time.
+_at_the_servers = threading.Lock()
 
 
 class Scene:
@@ -138,11 +142,13 @@ class ZooKeeperKilled(Fault):
     name = "zookeeper-killed"
 
     def strike(self) -> str | None:
-        self.scene.lab.zookeeper.kill()
+        with _at_the_servers:
+            self.scene.lab.zookeeper.kill()
         return "all three"
 
     def heal(self) -> None:
-        self.scene.lab.zookeeper.start()
+        with _at_the_servers:
+            self.scene.lab.zookeeper.start()
 
 
 class LeaderKilled(ZooKeeperKilled):
@@ -151,10 +157,11 @@ class LeaderKilled(ZooKeeperKilled):
     name = "leader-killed"
 
     def strike(self) -> str | None:
-        leader = self.scene.lab.zookeeper.leader
-        if leader is None:
-            return None
-        leader.kill()
+        with _at_the_servers:
+            leader = self.scene.lab.zookeeper.leader
+            if leader is None:
+                return None
+            leader.kill()
         return leader.hosts
 
 
@@ -165,13 +172,15 @@ class DatabaseStopped(Fault):
 
     def strike(self) -> str | None:
         server = records_of(self.scene.lab)
-        if server.pid is None:
-            return None
-        server.stop()
+        with _at_the_servers:
+            if server.pid is None:
+                return None
+            server.stop()
         return "fast shutdown"
 
     def heal(self) -> None:
-        records_of(self.scene.lab).start()
+        with _at_the_servers:
+            records_of(self.scene.lab).start()
 
 
 class DatabaseKilled(DatabaseStopped):
@@ -181,9 +190,10 @@ class DatabaseKilled(DatabaseStopped):
 
     def strike(self) -> str | None:
         server = records_of(self.scene.lab)
-        if server.pid is None:
-            return None
-        server.kill()
+        with _at_the_servers:
+            if server.pid is None:
+                return None
+            server.kill()
         return "crash"
 
 
