@@ -33,6 +33,7 @@ DRIVERS = {
 }
 #: How much longer than a connection a statement may go unanswered by the network.
 PATIENCE = 3
+_NEWER = "hostler --version; the tables are of a newer one, which is to be installed here, too"
 
 
 class Database:
@@ -88,11 +89,13 @@ class Database:
         """Refuse a database whose tables are not those of this version."""
         with self.reading() as session:
             found = MigrationContext.configure(session.connection()).get_current_revision()
-        wanted = ScriptDirectory.from_config(self._alembic()).get_current_head()
+        scripts = ScriptDirectory.from_config(self._alembic())
+        wanted = scripts.get_current_head()
         if found != wanted:
             state = f"is at revision {found}, not {wanted}" if found else "has no tables yet"
-            problem = f"the database {state}"
-            raise BadConfiguration(where=self.address, problem=problem, hint="hostler db upgrade")
+            older = found is None or found in {script.revision for script in scripts.walk_revisions()}
+            hint = "hostler db upgrade" if older else _NEWER
+            raise BadConfiguration(where=self.address, problem=f"the database {state}", hint=hint)
 
     def upgrade(self) -> str:
         """Bring the tables to this version; return its revision. Nothing if they are there already."""
@@ -102,8 +105,7 @@ class Database:
             try:
                 command.upgrade(config, "head")
             except CommandError as error:  # a revision that only a newer hostler knows
-                hint = "hostler --version; the tables are of a newer one, which is to be installed here, too"
-                raise BadConfiguration(where=self.address, problem=str(error), hint=hint) from error
+                raise BadConfiguration(where=self.address, problem=str(error), hint=_NEWER) from error
         return ScriptDirectory.from_config(config).get_current_head() or ""
 
     def close(self) -> None:

@@ -95,6 +95,37 @@ def test_a_setting_that_a_page_shows_is_one(page: str, group: str, name: str, va
         options[name].type(value)
 
 
+def zoo_cfg(word: str) -> dict[str, str]:
+    """Return what the block of the manual that has *word* sets in ``zoo.cfg``."""
+    blocks = re.findall(r"(?:^ {4}[\w.]+=.*\n)+", (TOP / "docs" / "servers.rst").read_text(), re.MULTILINE)
+    (block,) = [block for block in blocks if word in block]
+    return dict(line.strip().split("=", 1) for line in block.splitlines())
+
+
+def test_zookeeper_grants_the_sessions_that_workers_ask_for() -> None:
+    from hostler import conf
+
+    shown = zoo_cfg("server.1")
+    asked = next(one.default for one in conf.GROUPS["zookeeper"] if one.name == "session_timeout")
+    assert 2 * int(shown["tickTime"]) <= asked * 1000 <= 20 * int(shown["tickTime"])
+    hosts = {value for page, _, name, value in set_in_pages() if (page, name) == ("servers.rst", "hosts")}
+    names = [shown[f"server.{number}"].split(":")[0] for number in (1, 2, 3)]
+    assert hosts == {",".join(f"{name}:{port}" for name in names) for port in (2181, 2281)}
+    assert shown["clientPort"] == "2181"
+
+
+def test_the_zookeeper_with_tls_is_the_one_that_is_tested() -> None:
+    from lab import zookeeper
+
+    tested = dict(line.split("=", 1) for line in zookeeper.SECURE.splitlines())
+    shown = zoo_cfg("secureClientPort") | zoo_cfg("authProvider")
+    assert shown.keys() == tested.keys() - {"secureClientPortAddress"}
+    fixed = [name for name in shown if not tested[name].startswith("{")]
+    assert [shown[name] for name in fixed] == [tested[name] for name in fixed]
+    page = (TOP / "docs" / "servers.rst").read_text()
+    assert all(jar.name in page for jar in zookeeper.NETTY)
+
+
 def test_what_the_manual_asks_of_postgresql_reaches_its_driver() -> None:
     (url,) = {value for _, _, name, value in set_in_pages() if name == "connection" and "sslmode" in value}
     database = Database(url)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_mock_engine, inspect, text
+from sqlalchemy import MetaData, Table, create_mock_engine, func, inspect, select, text
 
 from hostler.errors import BadConfiguration
 from hostler.records.database import Database
-from hostler.records.models import Base
+from hostler.records.models import Base, Host, Migration, now
 
 
 def test_the_tables_are_those_of_the_models(any_database: Database) -> None:
@@ -59,11 +61,60 @@ def test_a_database_without_tables_names_the_command_that_makes_them(any_url: st
 def test_the_tables_of_a_newer_hostler_are_left_alone(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(BadConfiguration, match="is at revision 9999"):
+    for refusing, words in ((database.check, "is at revision 9999"), (database.upgrade, "9999")):
+        with pytest.raises(BadConfiguration, match=words) as refused:
+            refusing()
+        assert refused.value.hint.startswith("hostler --version; the tables are of a newer one")
+
+
+def row_of(table: Table) -> dict[str, Any]:
+    """Return a row with what a table cannot do without."""
+    values = {int: 1, str: "1", bool: False, float: 1.0, datetime.datetime: now()}
+    needed = [one for one in table.columns if not one.nullable and one.server_default is None]
+    return {one.name: values.get(one.type.python_type, {}) for one in needed if one.autoincrement is not True}
+
+
+def columns(database: Database) -> dict[str, dict[str, Any]]:
+    with database.reading() as session:
+        inspector = inspect(session.connection())
+        return {
+            table: {column["name"]: column for column in inspector.get_columns(table)}
+            for table in inspector.get_table_names()
+        }
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_the_tables_of_an_older_hostler_are_brought_here_with_what_is_in_them(
+    any_url: str, revision: str
+) -> None:
+    database, older = Database(any_url), MetaData()
+    with database.transaction() as session:
+        settings = database._alembic()
+        settings.attributes["connection"] = session.connection()
+        command.upgrade(settings, revision)
+        older.reflect(session.connection())
+        for name in ("hosts", "migrations", "receivers"):
+            session.execute(older.tables[name].insert().values(row_of(older.tables[name])))
+    before = columns(database)
+    with pytest.raises(BadConfiguration, match=f"is at revision {revision}") as refused:
         database.check()
-    with pytest.raises(BadConfiguration, match="9999") as refused:
-        database.upgrade()
-    assert refused.value.hint.startswith("hostler --version; the tables are of a newer one")
+    assert refused.value.hint == "hostler db upgrade"
+    database.upgrade()
+    database.check()
+    with database.reading() as session:
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert [session.scalar(select(func.count()).select_from(table)) for table in (Host, Migration)] == [
+            1,
+            1,
+        ]
+    # hosts are upgraded one by one: what an older worker writes has its place in the newer tables
+    after = columns(database)
+    for table, known in before.items():
+        assert known.keys() <= after[table].keys()
+        added = [after[table][name] for name in after[table].keys() - known.keys()]
+        assert [one["name"] for one in added if not one["nullable"] and one["default"] is None] == []
+    database.close()
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(any_url: str) -> None:

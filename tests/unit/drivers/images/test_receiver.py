@@ -226,7 +226,9 @@ def test_plain_images_need_both_ends_to_say_so(tmp_path: Path, caplog: pytest.Lo
         assert Path(disk.part).stat().st_blocks == 0
         pair.sender = NbdSender(tmp_path / "run-source", encrypt=False)
         (digest,) = pair.send(address)
-        assert [one.process for one in _running(tmp_path / "run")] == [pair.nbdkit()], "the doctor sees it, too"
+        assert [one.process for one in _running(tmp_path / "run")] == [pair.nbdkit()], (
+            "the doctor sees it, too"
+        )
     finally:
         pair.receiver.close(pair.migration)
     assert list(_running(tmp_path / "run")) == []

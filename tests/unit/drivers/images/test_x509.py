@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import socket
 import stat
@@ -390,6 +391,20 @@ def test_a_key_that_everybody_can_read_is_refused(site: Site, tmp_path: Path) ->
     key.chmod(0o644)
     with pytest.raises(errors.BadConfiguration, match="everybody can read"):
         x509.Files.from_conf(settings(site, x509_server_key=str(key)))
+
+
+def test_the_certificates_that_the_manual_makes_are_good(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "install.rst").read_text()
+    (lines,) = re.findall(r"^    certtool --generate-privkey (?:.*\n)+?    done\n", page, re.MULTILINE)
+    subprocess.run(["sh", "-ec", lines], cwd=tmp_path, check=True, capture_output=True)
+    names = ("cacert.pem", "cacrl.pem", "servercert.pem", "serverkey.pem", "clientcert.pem", "clientkey.pem")
+    files = x509.Files(*(tmp_path / name for name in names))
+    files.complain("kvm1", "192.0.2.11")
+    assert caplog.text == ""
+    files.complain("kvm2", "192.0.2.12")
+    assert caplog.text.count("192.0.2.12") >= 1
 
 
 def test_certificates_and_no_encryption_are_a_contradiction(site: Site) -> None:
