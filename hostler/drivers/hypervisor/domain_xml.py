@@ -13,7 +13,17 @@ from defusedxml import DefusedXmlException
 
 from hostler import errors
 from hostler.drivers.hypervisor import obstacles
-from hostler.objects import PLUGGED, Disk, Domain, DomainSummary, Port, PowerState, Requirements, Volume
+from hostler.objects import (
+    PLUGGED,
+    Disk,
+    Domain,
+    DomainSummary,
+    Port,
+    PowerState,
+    Requirements,
+    Secret,
+    Volume,
+)
 
 #: The namespace of the element that marks what a migration made.
 MARK_NAMESPACE = "https://hostler/xmlns/1"
@@ -236,16 +246,29 @@ def _volumes(root: Element) -> Iterator[Volume]:
         source = disk.find("source")
         if source is None:
             continue
-        secret, initiator = disk.find(".//auth/secret"), source.find("initiator/iqn")
+        auth, initiator, config = disk.find(".//auth"), source.find("initiator/iqn"), source.find("config")
+        secret = next(secrets_of(auth), None) if auth is not None else None
         yield Volume(
             target=obstacles.disk_name(disk),
             protocol=source.get("protocol", ""),
             name=source.get("name", ""),
             hosts=[_address(host) for host in source.findall("host")],
-            secret_uuid=secret.get("uuid") if secret is not None else None,
+            secret_uuid=secret.uuid if secret is not None else None,
             serial=_serial(disk),
             initiator=initiator.get("name") if initiator is not None else None,
+            user=auth.get("username") if auth is not None else None,
+            secret=secret,
+            keys=[key for store in disk.iter("encryption") for key in secrets_of(store)],
+            config=config.get("file") if config is not None else None,
+            shared=disk.find("readonly") is not None or disk.find("shareable") is not None,
         )
+
+
+def secrets_of(holder: Element) -> Iterator[Secret]:
+    """Return the secrets of libvirt that an ``<auth>`` or ``<encryption>`` names."""
+    for secret in holder.findall("secret"):
+        kind = secret.get("type", "")
+        yield Secret("volume" if kind == "passphrase" else kind, secret.get("uuid"), secret.get("usage"))
 
 
 def _serial(disk: Element) -> str | None:
@@ -255,7 +278,10 @@ def _serial(disk: Element) -> str | None:
 def _address(host: Element) -> str:
     if host.get("socket"):
         return host.get("socket", "")
-    return f"{host.get('name', '')}:{host.get('port', '')}".rstrip(":")
+    name, port = host.get("name", ""), host.get("port", "")
+    if port and ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"{name}:{port}" if port else name
 
 
 def _ports(root: Element) -> Iterator[Port]:
