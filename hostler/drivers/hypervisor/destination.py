@@ -12,6 +12,7 @@ import libvirt
 
 from hostler.drivers import secrets
 from hostler.drivers.hypervisor import domain_xml, obstacles
+from hostler.drivers.hypervisor.domain_disks import keys_of
 from hostler.objects import Domain, Secret
 
 #: What a domain may ask for (element, attribute), and the enum of the host's capabilities that offers it.
@@ -66,8 +67,7 @@ def _secrets(connection: Any, root: Element) -> Iterator[str]:
     """A disk's key or password is libvirt's, and does not travel. Of network disks their driver tells."""
     for disk in root.findall("devices/disk"):
         if disk.get("type") != "network":
-            needed = (one for store in disk.iter("encryption") for one in domain_xml.secrets_of(store))
-            for secret in dict.fromkeys(needed):
+            for secret in dict.fromkeys(keys_of(disk)):
                 if reason := secrets.problem(connection, secret):
                     yield f"disk {obstacles.disk_name(disk)}: {reason}"
     for store in root.findall("devices/tpm/backend/encryption[@secret]"):

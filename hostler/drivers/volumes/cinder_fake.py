@@ -151,4 +151,6 @@ def _connection(stored: Stored, host: str) -> dict[str, Any]:
     if stored.protocol == "iscsi":
         target = {"target_iqn": f"iqn.2010-10.org.openstack:{name}", "target_lun": 1 if host == "kvm1" else 2}
         return {**kind, **target, "target_portal": "10.0.0.2:3260"}
+    if stored.protocol == "local":
+        return {**kind, "device_path": f"/dev/{name}", "keyring_of_host": "hush"}
     return {**kind, "name": f"volumes/{name}", "hosts": ["10.0.0.1"], "ports": ["6789"]}

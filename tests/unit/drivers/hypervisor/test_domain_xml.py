@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hostler import errors
 from hostler.drivers.hypervisor import domain_edit, domain_xml
-from hostler.objects import PowerState, Requirements, Secret
+from hostler.objects import PowerState, Requirements, Secret, Volume
 
 from .conftest import disk_xml
 from .conftest import domain_xml as make
@@ -266,6 +268,25 @@ def test_our_mark_comes_and_goes_and_the_rest_stays_as_it_was() -> None:
     assert domain_xml.read_domain(again).migration == UUID
     assert again.count("hostler:migration") == 2
     assert domain_edit.mark(again, None) == domain_edit.mark(xml, None)
+
+
+def test_a_disk_that_a_host_has_connected_is_opened_where_that_host_has_it() -> None:
+    devices = "".join(
+        f"<disk type='{kind}'><driver type='raw'/><source {attribute}='/here/{target}' index='1'/>"
+        f"<target dev='{target}'/><serial>{UUID}</serial></disk>"
+        for kind, attribute, target in (
+            ("block", "dev", "vdb"),
+            ("file", "file", "vdc"),
+            ("block", "dev", "vdd"),
+        )
+    )
+    disks = domain_xml.read_domain(make("web1", UUID, devices)).disks
+    there = {
+        disk.target: dataclasses.replace(Volume.of(disk), path=f"/there/{disk.target}") for disk in disks[:2]
+    }
+    moved = domain_xml.read_domain(domain_edit.relocate(make("web1", UUID, devices), {}, there)).disks
+    assert [disk.path for disk in moved] == ["/there/vdb", "/there/vdc", "/here/vdd"]
+    assert [disk.serial for disk in moved] == [UUID] * 3
 
 
 def test_metadata_of_our_own_making_goes_with_the_mark() -> None:
