@@ -26,6 +26,7 @@ from hostler.drivers.volumes.cinder_rules import (
     qemus_connector,
     reached,
     reasons,
+    unmovable,
     unusable,
 )
 from hostler.drivers.volumes.connector import Connector, harmless
@@ -33,7 +34,6 @@ from hostler.drivers.volumes.network import called
 from hostler.errors import (
     CloudServiceRefused,
     ForeignObject,
-    HostlerError,
     VolumeNotMovable,
     VolumeUnreachable,
 )
@@ -141,7 +141,7 @@ class CinderVolumes:
         for disk in filter(is_cinders, domain.disks):
             if self._has(domain.uuid, disk):
                 reason = "the host has connected it, and its own driver of volumes does not know"
-                yield str(_unmovable(disk, self._host, reason))
+                yield str(unmovable(disk, self._host, reason))
 
     def _has(self, instance: str, disk: Disk) -> bool:
         """Tell whether a disk of the host's is a volume that the server has."""
@@ -154,16 +154,16 @@ class CinderVolumes:
         found = self._service.volume(volume.serial or "")
         if found is None:
             hint = "openstack volume list --all-projects"
-            raise _unmovable(volume, host, "Cinder has no such volume", hint)
-        if speak := [reason for reason, holds in reasons(found, instance).items() if holds]:
-            raise _unmovable(volume, host, "; ".join(speak))
+            raise unmovable(volume, host, "Cinder has no such volume", hint)
+        if speak := [reason for reason, holds in reasons(found, instance, volume).items() if holds]:
+            raise unmovable(volume, host, "; ".join(speak))
         (own,) = found.of(instance)
         if reason := unusable(volume, own):
-            raise _unmovable(volume, host, reason, f"{CLIENT} show {own.id}")
+            raise unmovable(volume, host, reason, f"{CLIENT} show {own.id}")
         if volume.path is not None:
             kind = str(own.connection.get("driver_volume_type"))
             if reason := self._connector.problem(kind):
-                raise _unmovable(volume, host, reason)
+                raise unmovable(volume, host, reason)
         return own
 
     def _intend(self, records: FencedRecords, instance: str, volume: Volume) -> None:
@@ -179,10 +179,10 @@ class CinderVolumes:
             raise CloudServiceRefused(service="Cinder", reason=reason)
         if own.host != self._name(home):
             reason = f"it is attached on {own.host}, and the server is on {self._name(home)}"
-            raise _unmovable(volume, dest, reason)
+            raise unmovable(volume, dest, reason)
         if volume.path is None and (name := opened(own)[0]) != volume.name:
             reason = f"the definition opens {volume.name}, and Cinder says {name}"
-            raise _unmovable(volume, dest, reason, f"{CLIENT} show {own.id}")
+            raise unmovable(volume, dest, reason, f"{CLIENT} show {own.id}")
         facts: dict[str, Any] = {"mode": own.mode, "device": own.device}
         if volume.path is not None:
             facts |= {"path": volume.path, "connection": harmless(own.connection)}
@@ -277,12 +277,20 @@ class CinderVolumes:
         mine = self._mine(instance, volume)
         own = _find(mine, entry)
         connection = (own.connection if own else None) or entry.data.get("connection")
-        if volume.path is not None and connection:
+        if volume.path is not None and connection and not self._is_others_here(instance, volume):
             self._connector.disconnect(volume, connection, entry.data.get("path", ""))
         if own:
             # One that is empty still goes, too: a request of a dead worker may be about to connect it.
             self._drop(records, self._keep(records, instance, volume, mine, own.id), own.id)
         journal.undone(key)
+
+    def _is_others_here(self, instance: str, volume: Volume) -> bool:
+        """Tell whether another server has the volume on this host, too, by the same device."""
+        found = self._service.volume(volume.serial or "")
+        here = self._name(self._host)
+        return found is not None and any(
+            one.server != instance and one.host == here for one in found.attachments
+        )
 
     def _drop(self, records: FencedRecords, mine: list[Attachment], attachment: str) -> list[Attachment]:
         """Drop one of the server's attachments, never its last; return the others."""
@@ -340,8 +348,3 @@ def _is_ours(journal: Journal, volume: Volume, attachment: Attachment) -> bool:
         for key, entry in journal.all().items()
         if key.startswith(f"{volume.serial} ")
     )
-
-
-def _unmovable(disk: Volume | Disk, host: str, reason: str, hint: str | None = None) -> HostlerError:
-    facts = {"hint": hint} if hint else {}
-    return VolumeNotMovable(volume=disk.serial, target=disk.target, host=host, reason=reason, **facts)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostler.drivers.volumes.attachments import Attachment, BlockVolume
+from hostler.errors import HostlerError, VolumeNotMovable
 from hostler.objects import Disk, Volume
 
 #: Kinds of connection that QEMU opens by itself.
@@ -26,13 +27,13 @@ def is_cinders(disk: Volume | Disk) -> bool:
     return bool(disk.serial and _UUID.fullmatch(disk.serial))
 
 
-def reasons(found: BlockVolume, instance: str) -> dict[str, bool]:
+def reasons(found: BlockVolume, instance: str, volume: Volume) -> dict[str, bool]:
     """Return what keeps a volume from being moved, and whether it holds."""
     mine, others = found.of(instance), {one.server or "no server" for one in found.attachments} - {instance}
     return {
-        "it may be attached to several servers at once (multi-attach): not supported yet": found.multiattach,
-        "it is encrypted: not supported yet": found.encrypted,
-        f"it is attached to {', '.join(sorted(others))}": bool(others),
+        f"it is attached to {', '.join(sorted(others))}": bool(others) and not found.multiattach,
+        "it is encrypted, and the definition has no <encryption> with a secret of libvirt: who has the host decrypt it"
+        " has the key elsewhere": found.encrypted and not volume.keys,
         f"its status is {found.status!r}": found.status != "in-use",
         f"{len(mine)} attachments are the server's, where there should be one that is complete": (
             [one.status for one in mine] != ["attached"]
@@ -85,3 +86,9 @@ def qemus_connector(volume: Volume, instance: str, host: str, address: str, devi
         "initiator": volume.initiator or f"{INITIATOR}:{instance}",
         "mountpoint": device,
     }
+
+
+def unmovable(disk: Volume | Disk, host: str, reason: str, hint: str | None = None) -> HostlerError:
+    """Return the refusal to move it to *host*; *hint*: what to type, if not to look at the volume."""
+    facts = {"hint": hint} if hint else {}
+    return VolumeNotMovable(volume=disk.serial, target=disk.target, host=host, reason=reason, **facts)

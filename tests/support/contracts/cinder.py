@@ -392,13 +392,6 @@ def test_a_volume_that_somebody_moves_already_is_refused(short: World) -> None:
     assert "2 attachments are the server's" in refused(short)
 
 
-def test_a_volume_for_several_servers_is_refused_by_that_name(short: World) -> None:
-    made = short.stand.add_volume(shared=True)
-    short.stand.attach(made, short.instance, "kvm1", "/dev/vdd")
-    short.volumes = [volume_of(made, "d")]
-    assert "(multi-attach): not supported yet" in refused(short)
-
-
 def test_a_volume_that_the_host_would_have_to_connect_is_refused_by_its_kind(short: World) -> None:
     add(short, "fibre_channel")
     assert "lets QEMU open it by fibre_channel, and Cinder connects it to hosts by fibre_channel" in refused(
@@ -582,6 +575,55 @@ def test_what_a_dead_destination_has_connected_it_disconnects_when_it_is_back(co
     connected.give_back()
     connected.release()
     assert (connected.everything, on(connected)) == (before, ["kvm1"])
+
+
+# -- for several servers ----------------------------------------------------------------------------------
+
+
+def share(world: World, host: str, protocol: str = "rbd") -> str:
+    """Let the server share its only volume with another one, which has it on *host*; return that one's attachment."""
+    made = world.stand.add_volume(protocol, shared=True)
+    world.stand.attach(made, world.instance, "kvm1", "/dev/vdd")
+    world.volumes = [dataclasses.replace(volume_of(made, "d", protocol), shared=True)]
+    return world.stand.attach(made, str(uuid.uuid4()), host, "/dev/vdb")
+
+
+def other(world: World, attachment: str) -> Attachment:
+    found = world.stand.service.volume(world.volumes[0].serial or "")
+    assert found is not None
+    return next(one for one in found.attachments if one.id == attachment)
+
+
+@pytest.mark.parametrize("host", ["kvm1", "kvm2", "kvm3"])
+def test_a_volume_of_several_servers_moves_with_one_and_stays_with_the_others(
+    short: World, host: str
+) -> None:
+    theirs = share(short, host)
+    before, as_it_was = short.everything, other(short, theirs)
+    assert short.driver("kvm2").destination_problems(short.domain) == []
+    for _ in range(2):
+        for step in (short.reserve, short.let_go, short.take):
+            step()
+            assert other(short, theirs) == as_it_was
+            assert host in short.stand.open_to(short.volumes[0].serial or "")
+        assert [one.status for one in short.mine] == ["attached"]
+        assert sorted({"kvm2", host}) == short.stand.open_to(short.volumes[0].serial or "")
+        short.undo()
+        assert short.everything == before
+        assert other(short, theirs) == as_it_was
+
+
+@pytest.mark.parametrize(("host", "stays"), [("kvm1", True), ("kvm3", False)])
+def test_a_device_that_another_server_has_on_that_host_stays_connected(
+    short: World, host: str, stays: bool
+) -> None:
+    share(short, host, "local")
+    short.connectors["kvm1"].connect(short.volumes[0], {})
+    before = short.everything
+    short.move()
+    assert on(short) == (["kvm1", "kvm2"] if stays else ["kvm2"])
+    short.undo()
+    assert (short.everything, on(short)) == (before, ["kvm1"])
 
 
 # -- others, the dead and the late ------------------------------------------------------------------------
