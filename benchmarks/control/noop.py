@@ -163,6 +163,9 @@ class Noop:
     def announced(self, *_: Any) -> dict[str, str]:
         return {}
 
+    def recognise(self, domain: Domain) -> Domain:
+        return domain
+
     def __getattr__(self, _name: str) -> Any:
         return lambda *_args, **_kwargs: None
 

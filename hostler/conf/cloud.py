@@ -55,6 +55,27 @@ openstack_opts: list[cfg.Opt] = [
         default={},
         help="What hosts are called in Cinder's attachments (host_name), where that is not their name here.",
     ),
+    cfg.BoolOpt(
+        "volume_use_multipath",
+        default=False,
+        help="Whether this host connects volumes of Cinder's by all paths, through multipathd; Nova's setting.",
+    ),
+    cfg.BoolOpt(
+        "volume_enforce_multipath",
+        default=False,
+        help="Whether a host on which multipathd does not run is refused then; else one path is used. Nova's setting.",
+    ),
+    cfg.StrOpt(
+        "nfs_mount_point_base",
+        default="/var/lib/nova/mnt",
+        help="Where this host mounts the file systems of Cinder's volumes; Nova's setting.",
+    ),
+    cfg.StrOpt(
+        "brick_lock_path",
+        default="/run/hostler/os-brick",
+        help="Directory of os-brick's locks. Where Nova or Cinder connects volumes on this host, too, it is theirs:"
+        " lock_path of [os_brick], or of [oslo_concurrency].",
+    ),
 ]
 
 ovn_opts: list[cfg.Opt] = [

@@ -13,6 +13,10 @@ class Failures:
         """Let the next *times* calls of that name raise *error* before they do anything."""
         self._failures.setdefault(call, []).extend([error] * times)
 
+    def forgive(self) -> None:
+        """Let no call fail any more."""
+        self._failures.clear()
+
     def _meet(self, call: str) -> None:
         if waiting := self._failures.get(call):
             raise waiting.pop(0)

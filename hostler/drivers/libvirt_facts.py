@@ -1,4 +1,7 @@
-"""What the drivers of ports and volumes ask libvirt, over connections of their own that only read."""
+"""What the drivers of ports and volumes ask libvirt, over connections of their own. They change nothing.
+
+One that may only read is not told whether a secret has a value.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any
 
 import libvirt
 
+from hostler.drivers import secrets
 from hostler.errors import ServerUnreachable
+from hostler.objects import Secret
 
 
 class LibvirtFacts:
@@ -25,15 +30,20 @@ class LibvirtFacts:
         with self._connection() as connection:
             return {network.name(): bool(network.isActive()) for network in connection.listAllNetworks()}
 
-    def secret_exists(self, uuid: str) -> bool:
-        """Tell whether libvirt has a secret of that UUID."""
+    def secret_problem(self, secret: Secret) -> str:
+        """Return, as a sentence with what to type, why no guest could use *secret*, or nothing."""
         with self._connection() as connection:
-            return uuid.lower() in {secret.UUIDString() for secret in connection.listAllSecrets()}
+            return secrets.problem(connection, secret)
+
+    def secret_value(self, secret: Secret) -> bytes | None:
+        """Return what *secret* keeps; None if it is not there, empty, or private to libvirt."""
+        with self._connection() as connection:
+            return secrets.value(connection, secret)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         try:
-            connection = libvirt.openReadOnly(self.uri)
+            connection = libvirt.open(self.uri)
             try:
                 yield connection
             finally:

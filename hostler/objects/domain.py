@@ -40,21 +40,64 @@ class Disk(Record):
     backing: list[str] = field(default_factory=list)  #: ``<backingStore>`` as far as the domain declares it
     block: bool = False  #: *path* is a block device
     serial: str | None = None  #: as of :class:`Volume`
+    keys: list[Secret] = field(default_factory=list)  #: of ``<encryption>``
+
+
+@dataclass(frozen=True)
+class Secret(Record):
+    """What libvirt keeps of a password or key that a disk needs; its value never leaves the host."""
+
+    kind: str  #: as libvirt calls its use: ``ceph``, ``iscsi``, ``volume``
+    uuid: str | None = None
+    usage: str | None = None  #: its name for that use, where the definition gives no UUID
+
+    @property
+    def name(self) -> str:
+        """As the definition names it."""
+        return self.uuid or self.usage or ""
 
 
 @dataclass(frozen=True)
 class Volume(Record):
-    """One ``<disk type='network'>``: QEMU connects by itself, nothing is copied."""
+    """One disk that is not the host's: ``<disk type='network'>``, or one that the host has connected.
+
+    Nothing of it is copied.
+    """
 
     target: str
-    protocol: str  #: ``rbd``, ``iscsi``, ``nbd``, ``http``...
-    name: str  #: export, image or IQN
+    protocol: str  #: ``rbd``, ``iscsi``, ``nbd``, ``http``...; ``host``: the host has connected it
+    name: str  #: export, image or IQN; or the path
     hosts: list[str] = field(default_factory=list)  #: ``address:port`` each
-    secret_uuid: str | None = None  #: libvirt's secret it needs
+    secret_uuid: str | None = None  #: of *secret*, as the first version wrote it
     serial: str | None = (
         None  #: what the guest is told; of a volume of Cinder's it is the UUID, as Nova writes it
     )
     initiator: str | None = None  #: iSCSI's name of the guest, where the definition has one
+    user: str | None = None  #: of ``<auth>``
+    secret: Secret | None = None  #: of ``<auth>``
+    keys: list[Secret] = field(default_factory=list)  #: of ``<encryption>``
+    config: str | None = None  #: the file that says where its servers are, of ``<config file=...>``
+    shared: bool = False  #: read-only or shareable: other guests may hold it, too
+    path: str | None = None  #: where its host has connected it; None: QEMU opens it by itself
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """What libvirt must have of it."""
+        own = self.secret or (Secret("", uuid=self.secret_uuid) if self.secret_uuid else None)
+        return [*([own] if own else []), *self.keys]
+
+    @classmethod
+    def of(cls, disk: Disk) -> Volume:
+        """Return a disk that its host has connected."""
+        return cls(
+            disk.target,
+            "host",
+            disk.path,
+            serial=disk.serial,
+            keys=disk.keys,
+            shared=disk.shareable or disk.readonly,
+            path=disk.path,
+        )
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,10 @@ class Journal:
             elif entry.state == "undone":
                 entry.state, entry.data = "intent", data
 
+    def know(self, key: str, **data: Any) -> None:
+        """Write down more of what is about to be done with *key*, once it is known."""
+        self._put(key, "intent", data)
+
     def done(self, key: str, **data: Any) -> None:
         """Write down that *key* was done; *data* is added to what is known."""
         self._put(key, "done", data)

@@ -155,7 +155,7 @@ class ReportDestination(HostTask):
 def look_at_source(leg: Leg) -> tuple[Inventory, list[str]]:
     """Return what has to move and, as sentences, what keeps it from being moved."""
     drivers = leg.drivers
-    domain = drivers.hypervisor.describe(leg.migration.instance)
+    domain = drivers.volumes.recognise(drivers.hypervisor.describe(leg.migration.instance))
     others = _others(drivers.hypervisor, domain.uuid)
     units, problems = drivers.files.survey(domain, others, lambda path: _digest(leg, path))
     problems = [*domain.obstacles, *problems, *_needed(leg, units)]

@@ -11,7 +11,7 @@ from typing import Any
 from hostler.drivers.hypervisor.domain_xml import read_domain
 from hostler.drivers.images.state import private_directory, sync_directory, write_private
 from hostler.errors import DomainChanged, ForeignObject, InstanceIsActive
-from hostler.objects import Domain, Inventory, Snapshot, UnitKind
+from hostler.objects import Domain, Inventory, Snapshot, UnitKind, Volume
 from hostler.records.fence import Journal
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.shared_storage import inventory_of
@@ -116,7 +116,8 @@ def define_as(leg: Leg, definition: Mapping[str, Any]) -> None:
     """Define what :func:`definition_of` has said, with this host's volumes; nothing if it is defined so."""
     snapshots = [Snapshot.from_dict(data) for data in definition["snapshots"]]
     xml = definition["xml"]
-    if volumes := leg.drivers.volumes.mapping(leg.records, read_domain(xml).volumes):
+    read = read_domain(xml)
+    if volumes := leg.drivers.volumes.mapping(leg.records, [*read.volumes, *map(Volume.of, read.disks)]):
         xml = leg.drivers.hypervisor.relocate(xml, {}, volumes)
     leg.drivers.hypervisor.define(xml, snapshots)
 

@@ -10,8 +10,10 @@ from xml.etree.ElementTree import Element, tostring
 
 import libvirt
 
-from hostler.drivers.hypervisor import domain_xml
-from hostler.objects import Domain
+from hostler.drivers import secrets
+from hostler.drivers.hypervisor import domain_xml, obstacles
+from hostler.drivers.hypervisor.domain_disks import keys_of
+from hostler.objects import Domain, Secret
 
 #: What a domain may ask for (element, attribute), and the enum of the host's capabilities that offers it.
 _ENUMS = {
@@ -62,14 +64,15 @@ def _files(domain: Domain) -> Iterator[str]:
 
 
 def _secrets(connection: Any, root: Element) -> Iterator[str]:
-    """A disk's key or password is libvirt's, and does not travel."""
-    for secret in root.iter("secret"):
-        uuid, usage = secret.get("uuid"), secret.get("usage")
-        known = [(each.UUIDString(), each.usageID()) for each in connection.listAllSecrets(0)]
-        if not any(
-            uuid == known_uuid or (usage and usage == known_usage) for known_uuid, known_usage in known
-        ):
-            yield f"libvirt has no secret {uuid or usage}, which a device needs"
+    """A disk's key or password is libvirt's, and does not travel. Of network disks their driver tells."""
+    for disk in root.findall("devices/disk"):
+        if disk.get("type") != "network":
+            for secret in dict.fromkeys(keys_of(disk)):
+                if reason := secrets.problem(connection, secret):
+                    yield f"disk {obstacles.disk_name(disk)}: {reason}"
+    for store in root.findall("devices/tpm/backend/encryption[@secret]"):
+        if reason := secrets.problem(connection, Secret("vtpm", uuid=store.get("secret"))):
+            yield f"the TPM: {reason}"
 
 
 def _pools(connection: Any, root: Element) -> Iterator[str]:

@@ -41,7 +41,7 @@ def mark(xml: str, migration: str | None) -> str:
 def relocate(xml: str, ports: Mapping[str, str], volumes: Mapping[str, Volume] | None = None) -> str:
     """Return *xml* with each ``<interface>`` plugged where *ports* says (``network:a`` -> ``bridge:b``).
 
-    *volumes*: by the guest's name for a network disk, what it opens then: *name* and *hosts*.
+    *volumes*: by the guest's name for a disk, what it opens then: *name* and *hosts*, or *path*.
 
     The XML of a snapshot, which holds a domain's, is taken, too.
     """
@@ -59,8 +59,8 @@ def relocate(xml: str, ports: Mapping[str, str], volumes: Mapping[str, Volume] |
     for disk in document.getElementsByTagName("disk"):
         target, opened = child(disk, "target"), child(disk, "source")
         volume = (volumes or {}).get(target.getAttribute("dev")) if target is not None else None
-        if volume is not None and opened is not None and disk.getAttribute("type") == "network":
-            _connect(document, opened, volume)
+        if volume is not None and opened is not None:
+            _connect(document, disk.getAttribute("type"), opened, volume)
     return write(document)
 
 
@@ -94,8 +94,12 @@ def children(parent: Element, name: str) -> list[Element]:
     return [each for each in parent.childNodes if isinstance(each, Element) and each.tagName == name]
 
 
-def _connect(document: Document, source: Element, volume: Volume) -> None:
-    """Let a network disk open *volume*; whatever else the source says stays."""
+def _connect(document: Document, kind: str, source: Element, volume: Volume) -> None:
+    """Let a disk of that kind open *volume*; whatever else the source says stays."""
+    if volume.path is not None and kind in ("block", "file"):
+        source.setAttribute("dev" if kind == "block" else "file", volume.path)
+    if volume.path is not None or kind != "network":
+        return
     source.setAttribute("name", volume.name)
     for old in children(source, "host"):
         source.removeChild(old)

@@ -5,15 +5,23 @@ The XML may have been written by the owner of the guest: it is data. No entity i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
 from hostler import errors
-from hostler.drivers.hypervisor import obstacles
-from hostler.objects import PLUGGED, Disk, Domain, DomainSummary, Port, PowerState, Requirements, Volume
+from hostler.drivers.hypervisor import domain_disks, obstacles
+from hostler.drivers.hypervisor.domain_disks import VolumeResolver
+from hostler.objects import (
+    PLUGGED,
+    Domain,
+    DomainSummary,
+    Port,
+    PowerState,
+    Requirements,
+)
 
 #: The namespace of the element that marks what a migration made.
 MARK_NAMESPACE = "https://hostler/xmlns/1"
@@ -29,9 +37,6 @@ TPM_STATE_BASE = "/var/lib/libvirt/swtpm"
 
 #: Where libvirt keeps UEFI variables that the XML names no file for: ``<name>_VARS.fd``.
 NVRAM_BASE = "/var/lib/libvirt/qemu/nvram"
-
-#: Resolves (pool, volume) to the path of a regular file; None if that is not what it is.
-VolumeResolver = Callable[[str, str], str | None]
 
 #: Bytes of each unit that libvirt knows.
 UNITS = {
@@ -69,8 +74,8 @@ def read_domain(xml: str, resolve_volume: VolumeResolver | None = None) -> Domai
         arch=kind.get("arch", "") if kind is not None else "",
         virt_type=root.get("type", ""),
         emulator=root.findtext("devices/emulator"),
-        disks=list(_disks(root, resolve_volume)),
-        volumes=list(_volumes(root)),
+        disks=list(domain_disks.disks(root, resolve_volume)),
+        volumes=list(domain_disks.volumes(root)),
         ports=list(_ports(root)),
         nvram=_nvram(root),
         tpm_state=_tpm_state(root),
@@ -188,74 +193,6 @@ def _root_disk(root: Element) -> str | None:
 def _boot_order(disk: Element) -> int:
     boot = disk.find("boot")
     return int(boot.get("order", "0")) if boot is not None else 0
-
-
-def _disks(root: Element, resolve: VolumeResolver | None) -> Iterator[Disk]:
-    for disk in root.findall("devices/disk"):
-        path = disk_path(disk, resolve)
-        driver = disk.find("driver")
-        if path is not None:
-            yield Disk(
-                target=obstacles.disk_name(disk),
-                path=path,
-                format=driver.get("type", "raw") if driver is not None else "raw",
-                device=disk.get("device", "disk"),
-                readonly=disk.find("readonly") is not None or disk.get("device") == "cdrom",
-                shareable=disk.find("shareable") is not None,
-                backing=list(_backing(disk)),
-                block=disk.get("type") == "block",
-                serial=_serial(disk),
-            )
-
-
-def disk_path(disk: Element, resolve: VolumeResolver | None) -> str | None:
-    """Return the file or block device that holds the bytes of a ``<disk>``; None if none does."""
-    source = disk.find("source")
-    if source is None:
-        return None
-    if disk.get("type") == "file":
-        return source.get("file") or None
-    if disk.get("type") == "block":
-        return source.get("dev") or None
-    if disk.get("type") == "volume" and resolve is not None:
-        return resolve(source.get("pool", ""), source.get("volume", ""))
-    return None
-
-
-def _backing(disk: Element) -> Iterator[str]:
-    store = disk.find("backingStore")
-    while store is not None:
-        source = store.find("source")
-        if source is not None and source.get("file"):
-            yield source.get("file", "")
-        store = store.find("backingStore")
-
-
-def _volumes(root: Element) -> Iterator[Volume]:
-    for disk in root.findall("devices/disk[@type='network']"):
-        source = disk.find("source")
-        if source is None:
-            continue
-        secret, initiator = disk.find(".//auth/secret"), source.find("initiator/iqn")
-        yield Volume(
-            target=obstacles.disk_name(disk),
-            protocol=source.get("protocol", ""),
-            name=source.get("name", ""),
-            hosts=[_address(host) for host in source.findall("host")],
-            secret_uuid=secret.get("uuid") if secret is not None else None,
-            serial=_serial(disk),
-            initiator=initiator.get("name") if initiator is not None else None,
-        )
-
-
-def _serial(disk: Element) -> str | None:
-    return (disk.findtext("serial") or "").strip() or None
-
-
-def _address(host: Element) -> str:
-    if host.get("socket"):
-        return host.get("socket", "")
-    return f"{host.get('name', '')}:{host.get('port', '')}".rstrip(":")
 
 
 def _ports(root: Element) -> Iterator[Port]:

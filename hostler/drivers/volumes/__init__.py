@@ -22,6 +22,9 @@ class Astray(Record):
 class Volumes(Protocol):
     """The volumes as one host reaches them. Every call is idempotent."""
 
+    def recognise(self, domain: Domain) -> Domain:
+        """Return *domain* with those of its disks among its volumes that this host has connected. It only reads."""
+
     def destination_problems(self, domain: Domain) -> list[str]:
         """Return, as sentences, why this host could not use what *domain* has of volumes. It only reads."""
 
@@ -49,7 +52,7 @@ class Volumes(Protocol):
         """Let go of *volume*: when it returns, no process of this host holds it; it is the server's still."""
 
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
-        """Return what a network disk opens on this host, by the guest's name for it; only what differs."""
+        """Return what a volume is on this host, by the guest's name for it; only what differs."""
 
     def astray(self, domain: Domain, host: str) -> list[Astray]:
         """Return the attachments of a server on *host* that it does not use, or that lead elsewhere."""

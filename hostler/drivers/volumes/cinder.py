@@ -4,7 +4,8 @@ An empty attachment is made before the guest is touched. It keeps the volume the
 goes, which is when the source has let go of it and not before; the destination's connector is put into it. The undo
 keeps the place in the same way: a server always has an attachment. Which ones a migration has made is in the journal.
 
-QEMU opens these volumes by itself; what the host would have to attach is refused.
+QEMU opens these volumes by itself, or the host has connected them, as its :mod:`.connector` does: before the guest has
+them, and let go of before the attachment goes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from typing import Any
 from hostler.drivers.cloud_failures import failing
 from hostler.drivers.volumes import Astray, Volumes
 from hostler.drivers.volumes.attachments import Attachment, VolumeService
-from hostler.drivers.volumes.cinder_rules import is_cinders, opened, reasons, unusable
+from hostler.drivers.volumes.cinder_astray import strays
+from hostler.drivers.volumes.cinder_rules import (
+    CLIENT,
+    is_cinders,
+    opened,
+    qemus_connector,
+    reached,
+    reasons,
+    unmovable,
+    unusable,
+)
+from hostler.drivers.volumes.connector import Connector, harmless
 from hostler.drivers.volumes.network import called
 from hostler.errors import (
     CloudServiceRefused,
     ForeignObject,
-    HostlerError,
     Problem,
     VolumeNotMovable,
     VolumeUnreachable,
@@ -33,32 +44,37 @@ from hostler.records.models import JournalEntry
 
 #: Under which name the journal keeps by which attachment each host has, or had, a volume.
 JOURNAL = "cinder"
-#: How QEMU calls itself to an iSCSI target, unless the definition has another name.
-INITIATOR = "iqn.2008-11.org.linux-kvm"
-#: How attachments are asked for on the command line.
-CLIENT = "openstack --os-volume-api-version 3.27 volume attachment"
 
 
 class CinderVolumes:
     """The :class:`~hostler.drivers.volumes.Volumes` of Cinder.
 
-    *local*: how this host reaches what QEMU opens. *host*: this one, at *address*. *names*: how hosts are called in
-    Cinder's connectors whose name is another there.
+    *local*: how this host reaches what QEMU opens. *connector*: connects what it does not. *host*: this one, at
+    *address*. *names*: how hosts are called in Cinder's connectors whose name is another there.
     """
 
     def __init__(
         self,
         service: VolumeService,
         local: Volumes,
+        connector: Connector,
         host: str,
         address: str,
         names: Mapping[str, str] | None = None,
     ) -> None:
         self._service = service
         self._local = local
+        self._connector = connector
         self._host = host
         self._address = address
         self._names = dict(names or {})
+
+    def recognise(self, domain: Domain) -> Domain:
+        """Return *domain* with the disks among its volumes that Cinder has attached to its host."""
+        attached = [disk for disk in domain.disks if is_cinders(disk) and self._has(domain.uuid, disk)]
+        others = [disk for disk in domain.disks if disk not in attached]
+        volumes = [*domain.volumes, *map(Volume.of, attached)]
+        return dataclasses.replace(domain, disks=others, volumes=volumes)
 
     def destination_problems(self, domain: Domain) -> list[str]:
         """Return, as sentences, which volumes this host could not reach, or no host could take over."""
@@ -84,7 +100,8 @@ class CinderVolumes:
         self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
     ) -> None:
         """Put this host's connector into an empty attachment of the server."""
-        self._local.connect(records, instance, volume)
+        if volume.path is None:
+            self._local.connect(records, instance, volume)
         if is_cinders(volume) and not _stays(records):
             with _manner(undoing):
                 self._take(records, instance, volume, undoing=undoing)
@@ -92,25 +109,26 @@ class CinderVolumes:
     def disconnect(
         self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool = False
     ) -> None:
-        """See that no process of this host holds it, and drop the attachment by which the host has it."""
-        self._local.disconnect(records, instance, volume)
+        """See that no process of this host holds it, disconnect it, and drop the host's attachment."""
+        if volume.path is None:
+            self._local.disconnect(records, instance, volume)
         if is_cinders(volume) and not _stays(records):
             with _manner(undoing):
                 self._let_go(records, instance, volume)
 
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
-        """Return what this host opens, where Cinder has told it of another target than the definition names."""
+        """Return what this host opens, where it is another target or device than the definition names."""
         entries, found = records.journal(JOURNAL).all(), dict[str, Volume]()
         for volume in filter(is_cinders, volumes):
             entry = entries.get(_key(volume, self._host))
-            if entry is not None and entry.state == "done" and "name" in entry.data:
-                there = dataclasses.replace(volume, name=entry.data["name"], hosts=entry.data["hosts"])
+            if entry is not None and entry.state == "done" and {"name", "path"} & entry.data.keys():
+                there = reached(volume, entry.data)
                 found |= {volume.target: there} if there != volume else {}
         return found
 
     def astray(self, domain: Domain, host: str) -> list[Astray]:
         """Return which attachments of a server on *host* are of no use to it, or lead elsewhere."""
-        return list(self._astray(domain, self._name(host)))
+        return list(strays(self._service, domain, self._name(host)))
 
     # -- what cannot be moved -----------------------------------------------------------------------------
 
@@ -122,23 +140,31 @@ class CinderVolumes:
             except VolumeNotMovable as error:
                 yield Problem.of(error)
         for disk in filter(is_cinders, domain.disks):
-            with failing("Cinder"):
-                found = self._service.volume(disk.serial or "")
-            if found is not None:
-                reason = "the host has attached it, and not QEMU: not supported yet"
-                yield Problem.of(_unmovable(disk, self._host, reason))
+            if self._has(domain.uuid, disk):
+                reason = "the host has connected it, and its own driver of volumes does not know"
+                yield Problem.of(unmovable(disk, self._host, reason))
+
+    def _has(self, instance: str, disk: Disk) -> bool:
+        """Tell whether a disk of the host's is a volume that the server has."""
+        with failing("Cinder"):
+            found = self._service.volume(disk.serial or "")
+        return bool(found is not None and found.of(instance))
 
     def _movable(self, instance: str, volume: Volume, host: str) -> Attachment:
         """Return by which attachment the server has it; :class:`VolumeNotMovable` if no host could take it over."""
         found = self._service.volume(volume.serial or "")
         if found is None:
             hint = "openstack volume list --all-projects"
-            raise _unmovable(volume, host, "Cinder has no such volume", hint)
-        if speak := [reason for reason, holds in reasons(found, instance).items() if holds]:
-            raise _unmovable(volume, host, "; ".join(speak))
+            raise unmovable(volume, host, "Cinder has no such volume", hint)
+        if speak := [reason for reason, holds in reasons(found, instance, volume).items() if holds]:
+            raise unmovable(volume, host, "; ".join(speak))
         (own,) = found.of(instance)
         if reason := unusable(volume, own):
-            raise _unmovable(volume, host, reason, f"{CLIENT} show {own.id}")
+            raise unmovable(volume, host, reason, f"{CLIENT} show {own.id}")
+        if volume.path is not None:
+            kind = str(own.connection.get("driver_volume_type"))
+            if reason := self._connector.problem(kind):
+                raise unmovable(volume, host, reason)
         return own
 
     def _intend(self, records: FencedRecords, instance: str, volume: Volume) -> None:
@@ -154,11 +180,14 @@ class CinderVolumes:
             raise CloudServiceRefused(service="Cinder", reason=reason)
         if own.host != self._name(home):
             reason = f"it is attached on {own.host}, and the server is on {self._name(home)}"
-            raise _unmovable(volume, dest, reason)
-        if (name := opened(own)[0]) != volume.name:
+            raise unmovable(volume, dest, reason)
+        if volume.path is None and (name := opened(own)[0]) != volume.name:
             reason = f"the definition opens {volume.name}, and Cinder says {name}"
-            raise _unmovable(volume, dest, reason, f"{CLIENT} show {own.id}")
-        journal.intend(_key(volume, home), attachment=own.id, mode=own.mode, device=own.device)
+            raise unmovable(volume, dest, reason, f"{CLIENT} show {own.id}")
+        facts: dict[str, Any] = {"mode": own.mode, "device": own.device}
+        if volume.path is not None:
+            facts |= {"path": volume.path, "connection": harmless(own.connection)}
+        journal.intend(_key(volume, home), attachment=own.id, **facts)
 
     # -- the attachments ----------------------------------------------------------------------------------
 
@@ -197,11 +226,11 @@ class CinderVolumes:
                 raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
             mine = self._drop(records, mine, other.id)
         own = self._open(records, instance, volume, own)
+        facts = self._reach(journal, key, volume, own)
         if own.status != "attached":
             records.see_valid()
             self._service.complete(own.id)
-        name, hosts = opened(own)
-        journal.done(key, **({"name": name, "hosts": hosts} if volume.protocol == "iscsi" else {}))
+        journal.done(key, **facts)
         for spare in [one for one in mine if one.id != own.id and one.empty]:
             mine = self._drop(records, mine, spare.id)
 
@@ -225,11 +254,19 @@ class CinderVolumes:
             entry = _entry(records, volume, self._host)
             device = (entry.data.get("device") if entry else None) or f"/dev/{volume.target}"
             records.see_valid()
-            self._service.connect(own.id, self._connector(instance, volume, device))
+            self._service.connect(own.id, self._told_of_host(instance, volume, device))
             own = _find(self._mine(instance, volume), entry) or dataclasses.replace(own, status="gone")
         if reason := unusable(volume, own):
             raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
         return own
+
+    def _reach(self, journal: Journal, key: str, volume: Volume, own: Attachment) -> dict[str, Any]:
+        """Connect it to the host, if that is how it is reached; return what this host opens."""
+        if volume.path is not None:
+            journal.know(key, connection=harmless(own.connection))
+            return {"path": self._connector.connect(volume, own.connection)}
+        name, hosts = opened(own)
+        return {"name": name, "hosts": hosts} if volume.protocol == "iscsi" else {}
 
     def _let_go(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         if self._host == records.ends()[0]:
@@ -239,10 +276,22 @@ class CinderVolumes:
         if entry is None:
             return
         mine = self._mine(instance, volume)
-        if own := _find(mine, entry):
+        own = _find(mine, entry)
+        connection = (own.connection if own else None) or entry.data.get("connection")
+        if volume.path is not None and connection and not self._is_others_here(instance, volume):
+            self._connector.disconnect(volume, connection, entry.data.get("path", ""))
+        if own:
             # One that is empty still goes, too: a request of a dead worker may be about to connect it.
             self._drop(records, self._keep(records, instance, volume, mine, own.id), own.id)
         journal.undone(key)
+
+    def _is_others_here(self, instance: str, volume: Volume) -> bool:
+        """Tell whether another server has the volume on this host, too, by the same device."""
+        found = self._service.volume(volume.serial or "")
+        here = self._name(self._host)
+        return found is not None and any(
+            one.server != instance and one.host == here for one in found.attachments
+        )
 
     def _drop(self, records: FencedRecords, mine: list[Attachment], attachment: str) -> list[Attachment]:
         """Drop one of the server's attachments, never its last; return the others."""
@@ -259,39 +308,12 @@ class CinderVolumes:
         """Return how the server has the volume; one that is gone it has not."""
         return [one for one in self._service.attachments_of(instance) if one.volume == volume.serial]
 
-    def _connector(self, instance: str, volume: Volume, device: str) -> dict[str, Any]:
-        """Return what Cinder's drivers ask of a host, as os-brick would say it of one whose QEMU opens the volume."""
-        return {
-            "host": self._name(self._host),
-            "ip": self._address,
-            "platform": "x86_64",
-            "os_type": "linux",
-            "multipath": False,
-            "initiator": volume.initiator or f"{INITIATOR}:{instance}",
-            "mountpoint": device,
-        }
-
-    # -- what leads elsewhere -----------------------------------------------------------------------------
-
-    def _astray(self, domain: Domain, here: str) -> Iterator[Astray]:
-        disks: list[Volume | Disk] = [*domain.volumes, *domain.disks]
-        used = {disk.serial: disk.target for disk in disks if is_cinders(disk)}
-        for one in self._service.attachments_of(domain.uuid):
-            if one.empty:
-                text = f"attachment {one.id} of volume {one.volume} is empty"
-                yield Astray(one.id, text, f"{CLIENT} delete {one.id}")
-            elif one.volume not in used:
-                text = f"volume {one.volume} is attached, and no disk of the definition has that serial"
-                yield Astray(one.id, text, f"{CLIENT} show {one.id}")
-        for serial, target in used.items():
-            found = self._service.volume(serial or "")
-            for one in found.of(domain.uuid) if found else ():
-                if one.host not in (here, None):
-                    yield Astray(
-                        one.id,
-                        f"volume {one.volume} ({target}) is attached on {one.host}",
-                        f"{CLIENT} show {one.id}",
-                    )
+    def _told_of_host(self, instance: str, volume: Volume, device: str) -> dict[str, Any]:
+        """Return what Cinder's drivers ask of a host; where QEMU opens the volume, what os-brick would say of it."""
+        if volume.path is not None:
+            own = {"host": self._name(self._host), "mountpoint": device}
+            return {**self._connector.properties(), **own}
+        return qemus_connector(volume, instance, self._name(self._host), self._address, device)
 
     def _name(self, host: str) -> str:
         return self._names.get(host, host)
@@ -327,8 +349,3 @@ def _is_ours(journal: Journal, volume: Volume, attachment: Attachment) -> bool:
         for key, entry in journal.all().items()
         if key.startswith(f"{volume.serial} ")
     )
-
-
-def _unmovable(disk: Volume | Disk, host: str, reason: str, hint: str | None = None) -> HostlerError:
-    facts = {"hint": hint} if hint else {}
-    return VolumeNotMovable(volume=disk.serial, target=disk.target, host=host, reason=reason, **facts)

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from hostler.drivers.cloud import CloudService
 from hostler.drivers.volumes import network
 from hostler.drivers.volumes.attachments import Attachment, BlockVolume
+from hostler.drivers.volumes.brick import BrickConnector
 from hostler.drivers.volumes.cinder import CinderVolumes
 
 #: The first version at which an attachment is made with a mode.
@@ -76,8 +77,18 @@ class CinderApi:
 def from_conf(conf: cfg.ConfigOpts) -> CinderVolumes:
     """Make the driver of the settings."""
     service = CinderApi(CloudService(conf, "Cinder", "block-storage", VERSION))
-    names = conf.openstack.volume_hosts
-    return CinderVolumes(service, network.from_conf(conf), conf.host, conf.my_ip or conf.host, names)
+    settings, address = conf.openstack, conf.my_ip or conf.host
+    connector = BrickConnector(
+        settings.volume_hosts.get(conf.host, conf.host),
+        address,
+        settings.brick_lock_path,
+        settings.nfs_mount_point_base,
+        multipath=settings.volume_use_multipath,
+        enforced=settings.volume_enforce_multipath,
+    )
+    return CinderVolumes(
+        service, network.from_conf(conf), connector, conf.host, address, settings.volume_hosts
+    )
 
 
 def _attachment(told: Mapping[str, Any], place: Mapping[str, Any]) -> Attachment:

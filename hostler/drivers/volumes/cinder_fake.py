@@ -65,12 +65,12 @@ class FakeVolumeService(Failures):
         return [replace(one, host=None, device=None) for one in every if one.server == server]
 
     def reserve(self, uuid: str, server: str, mode: str | None) -> None:
-        """Make an empty attachment, if it is nobody's, or the server's already."""
+        """Make an empty attachment, if it is nobody's, or the server's already, or for several."""
         self._meet("reserve")
         stored = self._stored(uuid)
         volume = stored.volume
         if volume.status != "available" and not (
-            volume.status in ("in-use", "reserved") and volume.of(server)
+            volume.status in ("in-use", "reserved") and (volume.of(server) or volume.multiattach)
         ):
             raise _refusal(f"400: Invalid volume: status must be available, but is {volume.status}")
         made = Attachment(new_id(), uuid, server, "reserved", mode)
@@ -83,14 +83,16 @@ class FakeVolumeService(Failures):
         self._meet("connect")
         stored, host = self._of(attachment), connector["host"]
         others = stored.volume.attachments
-        if len(others) > 1 and any(one.connection for one in others):
+        several = stored.volume.multiattach
+        if not several and len(others) > 1 and any(one.connection for one in others):
             raise _refusal("409: Resource conflict: duplicate connectors detected")
         if host in self.refused:
             raise ServerUnreachable(what="Cinder", where="memory", reason=f"500: host {host} is refused")
         stored.open_to.add(host)
         mode = next(one.mode for one in others if one.id == attachment) or "rw"
         facts = {"host": host, "device": connector["mountpoint"], "connection": _connection(stored, host)}
-        self._change(stored, attachment, "attaching", status="attaching", mode=mode, **facts)
+        volume_status = "in-use" if several and _status(list(others)) == "in-use" else "attaching"
+        self._change(stored, attachment, volume_status, status="attaching", mode=mode, **facts)
         self._meet("connect done")
 
     def complete(self, attachment: str) -> None:
@@ -105,8 +107,9 @@ class FakeVolumeService(Failures):
         for stored in self.volumes.values():
             for one in stored.volume.attachments:
                 if one.id == attachment:
-                    stored.open_to.discard(one.host or "")
                     left = [other for other in stored.volume.attachments if other.id != attachment]
+                    if one.host not in {other.host for other in left}:
+                        stored.open_to.discard(one.host or "")
                     stored.volume = replace(stored.volume, status=_status(left), attachments=left)
         self._meet("drop done")
 
@@ -151,4 +154,6 @@ def _connection(stored: Stored, host: str) -> dict[str, Any]:
     if stored.protocol == "iscsi":
         target = {"target_iqn": f"iqn.2010-10.org.openstack:{name}", "target_lun": 1 if host == "kvm1" else 2}
         return {**kind, **target, "target_portal": "10.0.0.2:3260"}
+    if stored.protocol == "local":
+        return {**kind, "device_path": f"/dev/{name}", "keyring_of_host": "hush"}
     return {**kind, "name": f"volumes/{name}", "hosts": ["10.0.0.1"], "ports": ["6789"]}

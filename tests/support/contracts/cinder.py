@@ -16,13 +16,16 @@ import pytest
 
 from hostler.drivers.hypervisor.domain_xml import read_domain
 from hostler.drivers.volumes.attachments import Attachment, VolumeService
-from hostler.drivers.volumes.cinder import CLIENT, CinderVolumes
+from hostler.drivers.volumes.brick_fake import FakeConnector
+from hostler.drivers.volumes.cinder import CinderVolumes
+from hostler.drivers.volumes.cinder_rules import CLIENT
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.errors import (
     CloudServiceFailed,
     Fenced,
     ForeignObject,
     HostlerError,
+    MigrationError,
     ServerUnreachable,
     VolumeNotMovable,
     VolumeUnreachable,
@@ -75,9 +78,11 @@ class World:
     instance: str
     records: FencedRecords
     volumes: list[Volume]
+    connectors: dict[str, FakeConnector]
 
     def driver(self, host: str, service: Any = None) -> CinderVolumes:
-        return driver(service or self.stand.service, host)
+        service, connector = service or self.stand.service, self.connectors[host]
+        return CinderVolumes(service, FakeVolumes(host), connector, host, "127.0.0.1")
 
     @property
     def domain(self) -> Domain:
@@ -147,17 +152,15 @@ class World:
         self.release(service)
 
 
-def driver(service: VolumeService, host: str) -> CinderVolumes:
-    return CinderVolumes(service, FakeVolumes(host), host, "127.0.0.1")
-
-
 def _anonymous(one: Attachment) -> Attachment:
     connection = {key: value for key, value in one.connection.items() if key != "attachment_id"}
     return dataclasses.replace(one, id="", connection=connection)
 
 
 def volume_of(uuid: str, letter: str, protocol: str = "rbd") -> Volume:
-    """The disk of a definition that opens it as Cinder says of kvm1."""
+    """The disk of a definition that opens it as Cinder says of kvm1; ``local``: the host has connected it."""
+    if protocol == "local":
+        return Volume.of(Disk(f"vd{letter}", f"/dev/disk/kvm1/{uuid}", "raw", block=True, serial=uuid))
     name = f"volumes/volume-{uuid}" if protocol != "iscsi" else f"iqn.2010-10.org.openstack:volume-{uuid}/1"
     hosts = ["10.0.0.1:6789"] if protocol != "iscsi" else ["10.0.0.2:3260"]
     return Volume(f"vd{letter}", protocol, name, hosts, serial=uuid)
@@ -180,7 +183,8 @@ def make_world(cinder: Stand, database: Database, letters: str) -> World:
     volumes = [volume_of(cinder.add_volume(), letter) for letter in letters]
     for volume in volumes:
         cinder.attach(volume.serial or "", instance, "kvm1", f"/dev/{volume.target}")
-    return World(cinder, database, instance, make_leg(database, instance), volumes)
+    connectors = {host: FakeConnector(host) for host in ("kvm1", "kvm2")}
+    return World(cinder, database, instance, make_leg(database, instance), volumes, connectors)
 
 
 @pytest.fixture
@@ -389,16 +393,11 @@ def test_a_volume_that_somebody_moves_already_is_refused(short: World) -> None:
     assert "2 attachments are the server's" in refused(short)
 
 
-def test_a_volume_for_several_servers_is_refused_by_that_name(short: World) -> None:
-    made = short.stand.add_volume(shared=True)
-    short.stand.attach(made, short.instance, "kvm1", "/dev/vdd")
-    short.volumes = [volume_of(made, "d")]
-    assert "(multi-attach): not supported yet" in refused(short)
-
-
 def test_a_volume_that_the_host_would_have_to_connect_is_refused_by_its_kind(short: World) -> None:
     add(short, "fibre_channel")
-    assert "it is connected by fibre_channel, which the host does, and not QEMU" in refused(short)
+    assert "lets QEMU open it by fibre_channel, and Cinder connects it to hosts by fibre_channel" in refused(
+        short
+    )
 
 
 def test_a_volume_that_is_attached_on_another_host_than_the_server_is_on_is_refused(short: World) -> None:
@@ -417,17 +416,215 @@ def test_a_definition_that_opens_something_else_is_refused(short: World) -> None
     assert told.value.hint.startswith(f"{CLIENT} show ")
 
 
-def test_a_disk_that_the_host_has_attached_is_refused_and_named(short: World) -> None:
+def test_a_disk_that_the_host_has_connected_is_refused_where_its_own_driver_has_not_told(
+    short: World,
+) -> None:
     serial = short.volumes[0].serial
-    domain = dataclasses.replace(
-        short.domain, volumes=[], disks=[Disk("vdb", "/dev/sdb", "raw", block=True, serial=serial)]
-    )
+    disk = Disk("vdb", "/dev/sdb", "raw", block=True, serial=serial)
+    domain = dataclasses.replace(short.domain, volumes=[], disks=[disk])
     (problem,) = short.driver("kvm2").destination_problems(domain)
     assert problem == (
-        f"volume {serial} (vdb) cannot be moved to kvm2: the host has attached it, and not QEMU: not supported yet"
+        f"volume {serial} (vdb) cannot be moved to kvm2: the host has connected it, and its own driver of volumes does"
+        " not know"
     )
-    unknown = dataclasses.replace(domain.disks[0], serial=str(uuid.uuid4()))
+    unknown = dataclasses.replace(disk, serial=str(uuid.uuid4()))
     assert short.driver("kvm2").destination_problems(dataclasses.replace(domain, disks=[unknown])) == []
+
+
+# -- what the host connects -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connected(short: World) -> World:
+    """With one volume that kvm1 has connected."""
+    volume = add(short, "local")
+    short.connectors["kvm1"].connect(volume, {})
+    return short
+
+
+def on(world: World) -> list[str]:
+    """The hosts that have the volume connected."""
+    return [host for host, one in world.connectors.items() if one.connected]
+
+
+def test_a_disk_of_the_host_that_is_a_volume_of_the_server_is_known_by_its_serial(connected: World) -> None:
+    (volume,) = connected.volumes
+    made = connected.stand.add_volume()
+    connected.stand.attach(made, str(uuid.uuid4()), "kvm1", "/dev/vdx")
+    mine = Disk("vdd", volume.path or "", "raw", block=True, serial=volume.serial)
+    plain = [
+        Disk("vda", "/i/a", "qcow2"),
+        Disk("vdb", "/dev/x", "raw", block=True, serial="0001"),
+        Disk("vdc", "/dev/y", "raw", block=True, serial=str(uuid.uuid4())),
+        Disk("vde", "/dev/z", "raw", block=True, serial=made),
+    ]
+    domain = dataclasses.replace(connected.domain, volumes=[], disks=[*plain, mine])
+    known = connected.driver("kvm1").recognise(domain)
+    assert (known.volumes, known.disks) == ([volume], plain)
+    assert connected.driver("kvm2").destination_problems(known) == []
+
+
+def test_a_volume_is_connected_before_it_is_used_and_disconnected_before_its_attachment_goes(
+    connected: World,
+) -> None:
+    (volume,) = connected.volumes
+    before, seen = connected.everything, list[tuple[Any, ...]]()
+    for host, one in connected.connectors.items():
+        connect, disconnect = one.connect, one.disconnect
+        one.connect = lambda *given, host=host, call=connect: (  # type: ignore[method-assign]
+            seen.append((host, True, connected.places)),
+            call(*given),
+        )[1]
+        one.disconnect = lambda *given, host=host, call=disconnect: (  # type: ignore[method-assign]
+            seen.append((host, False, connected.places)),
+            call(*given),
+        )[1]
+    for step, hosts in ((connected.reserve, ["kvm1"]), (connected.let_go, []), (connected.take, ["kvm2"])):
+        for _ in range(2):
+            step()
+            assert on(connected) == hosts
+    assert connected.places == [THERE]
+    opening = ("in-use", [("attaching", None)], ["kvm2"])
+    assert seen[0] == ("kvm1", False, [BOTH])
+    assert seen[1][:2] == ("kvm2", True)
+    assert [place[2] for place in seen[1][2]] == [opening[2]], "Cinder had opened it to the host by then"
+    there = connected.driver("kvm2").mapping(connected.records, [volume])
+    path = f"/dev/disk/kvm2/{volume.serial}"
+    assert there == {"vdd": dataclasses.replace(volume, name=path, path=path)}
+    for _ in range(2):
+        connected.undo()
+        assert connected.everything == before
+        assert on(connected) == ["kvm1"]
+    assert connected.driver("kvm1").mapping(connected.records, [volume]) == {}
+
+
+def test_what_cinder_is_told_of_a_host_is_what_its_connector_says(connected: World) -> None:
+    seen = list[dict[str, Any]]()
+
+    class Listening:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connected.stand.service, name)
+
+        def connect(self, attachment: str, connector: dict[str, Any]) -> None:
+            seen.append(connector)
+            connected.stand.service.connect(attachment, connector)
+
+    connected.move(Listening())
+    own = {"host": "kvm2", "mountpoint": "/dev/vdd"}
+    assert seen == [{**connected.connectors["kvm2"].properties(), **own}]
+
+
+def test_nothing_that_is_a_secret_is_written_down(connected: World) -> None:
+    connected.move()
+    entries = connected.records.journal("cinder").all()
+    assert [entry.data["connection"]["driver_volume_type"] for entry in entries.values()] == ["local"] * 2
+    assert "hush" not in repr([entry.data for entry in entries.values()])
+
+
+def test_a_volume_that_cannot_be_flushed_stays_connected_and_attached(connected: World) -> None:
+    (volume,) = connected.volumes
+    before = connected.everything
+    connected.reserve()
+    connected.connectors["kvm1"].busy.add(volume.serial or "")
+    with pytest.raises(MigrationError, match="is still in use on kvm1"):
+        connected.let_go()
+    assert connected.places == [BOTH]
+    connected.undo()
+    assert connected.everything == before
+    assert on(connected) == ["kvm1"]
+
+
+def test_a_host_that_cannot_connect_the_kind_refuses_it_before_the_guest_is_touched(connected: World) -> None:
+    connected.connectors["kvm2"].missing = "os-brick is not installed: pip install 'hostler[openstack]'"
+    assert "cannot be moved to kvm2: os-brick is not installed" in refused(connected)
+
+
+def test_a_host_that_fails_to_connect_it_fails_the_step_and_gives_it_back(connected: World) -> None:
+    before = connected.everything
+    connected.reserve()
+    connected.let_go()
+    connected.connectors["kvm2"].missing = "no route to host"
+    with pytest.raises(VolumeUnreachable, match="from kvm2: no route to host"):
+        connected.take()
+    connected.undo()
+    assert connected.everything == before
+    assert on(connected) == ["kvm1"]
+
+
+@pytest.mark.parametrize("call", ["connect", "connect done", "disconnect", "disconnect done"])
+def test_a_worker_that_dies_while_a_host_connects_or_disconnects_is_carried_on_and_undone(
+    connected: World, call: str
+) -> None:
+    before = connected.everything
+    for host in ("kvm1", "kvm2"):
+        for act in (connected.move, connected.undo):
+            connected.connectors[host].fail_next(call, Killed())
+            with suppress(Killed):
+                act()
+            connected.connectors[host].forgive()
+            connected.move()
+            assert (connected.places, on(connected)) == ([THERE], ["kvm2"])
+            connected.undo()
+            assert (connected.everything, on(connected)) == (before, ["kvm1"])
+
+
+def test_what_a_dead_destination_has_connected_it_disconnects_when_it_is_back(connected: World) -> None:
+    before = connected.everything
+    connected.move()
+    connected.take_back()
+    assert sorted(on(connected)) == ["kvm1", "kvm2"]
+    connected.give_back()
+    connected.release()
+    assert (connected.everything, on(connected)) == (before, ["kvm1"])
+
+
+# -- for several servers ----------------------------------------------------------------------------------
+
+
+def share(world: World, host: str, protocol: str = "rbd") -> str:
+    """Let the server share its only volume with another one, which has it on *host*; return that one's attachment."""
+    made = world.stand.add_volume(protocol, shared=True)
+    world.stand.attach(made, world.instance, "kvm1", "/dev/vdd")
+    world.volumes = [dataclasses.replace(volume_of(made, "d", protocol), shared=True)]
+    return world.stand.attach(made, str(uuid.uuid4()), host, "/dev/vdb")
+
+
+def other(world: World, attachment: str) -> Attachment:
+    found = world.stand.service.volume(world.volumes[0].serial or "")
+    assert found is not None
+    return next(one for one in found.attachments if one.id == attachment)
+
+
+@pytest.mark.parametrize("host", ["kvm1", "kvm2", "kvm3"])
+def test_a_volume_of_several_servers_moves_with_one_and_stays_with_the_others(
+    short: World, host: str
+) -> None:
+    theirs = share(short, host)
+    before, as_it_was = short.everything, other(short, theirs)
+    assert short.driver("kvm2").destination_problems(short.domain) == []
+    for _ in range(2):
+        for step in (short.reserve, short.let_go, short.take):
+            step()
+            assert other(short, theirs) == as_it_was
+            assert host in short.stand.open_to(short.volumes[0].serial or "")
+        assert [one.status for one in short.mine] == ["attached"]
+        assert sorted({"kvm2", host}) == short.stand.open_to(short.volumes[0].serial or "")
+        short.undo()
+        assert short.everything == before
+        assert other(short, theirs) == as_it_was
+
+
+@pytest.mark.parametrize(("host", "stays"), [("kvm1", True), ("kvm3", False)])
+def test_a_device_that_another_server_has_on_that_host_stays_connected(
+    short: World, host: str, stays: bool
+) -> None:
+    share(short, host, "local")
+    short.connectors["kvm1"].connect(short.volumes[0], {})
+    before = short.everything
+    short.move()
+    assert on(short) == (["kvm1", "kvm2"] if stays else ["kvm2"])
+    short.undo()
+    assert (short.everything, on(short)) == (before, ["kvm1"])
 
 
 # -- others, the dead and the late ------------------------------------------------------------------------

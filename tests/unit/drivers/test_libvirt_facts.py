@@ -9,6 +9,7 @@ import pytest
 from hostler.drivers.libvirt_facts import LibvirtFacts
 from hostler.drivers.ports.libvirt import device_exists
 from hostler.errors import ServerUnreachable
+from hostler.objects import Secret
 
 
 def test_networks_are_listed_with_their_state() -> None:
@@ -17,7 +18,7 @@ def test_networks_are_listed_with_their_state() -> None:
 
 def test_a_libvirt_that_is_away_is_named(tmp_path: Path) -> None:
     facts = LibvirtFacts(f"qemu+unix:///system?socket={tmp_path}/none")
-    for ask in (facts.networks, lambda: facts.secret_exists("x")):
+    for ask in (facts.networks, lambda: facts.secret_problem(Secret("ceph", "x"))):
         with pytest.raises(ServerUnreachable, match="libvirt does not answer at qemu"):
             ask()
 

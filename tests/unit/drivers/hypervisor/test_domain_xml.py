@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hostler import errors
 from hostler.drivers.hypervisor import domain_edit, domain_xml
-from hostler.objects import PowerState, Requirements
+from hostler.objects import PowerState, Requirements, Secret, Volume
 
 from .conftest import disk_xml
 from .conftest import domain_xml as make
@@ -152,7 +154,26 @@ def test_network_disks_are_volumes() -> None:
     (volume,) = domain_xml.read_domain(make("web1", UUID, devices)).volumes
     assert (volume.target, volume.protocol, volume.name) == ("vdc", "rbd", "pool/image")
     assert volume.hosts == ["10.0.0.1:6789", "m2"]
-    assert volume.secret_uuid == UUID
+    assert volume.secrets == [Secret("ceph", UUID)]
+    assert not volume.shared
+
+
+def test_a_network_disk_says_whose_it_is_what_it_needs_and_where_its_servers_are() -> None:
+    devices = (
+        "<disk type='network'><driver name='qemu' type='raw'/>"
+        "<source protocol='rbd' name='pool/image'><host name='fd00::1' port='6789'/><host name='[fd00::2]' port='1'/>"
+        "<config file='/etc/ceph/two.conf'/>"
+        "<auth username='u'><secret type='ceph' usage='pool key'/></auth>"
+        f"<encryption format='luks'><secret type='passphrase' uuid='{UUID}'/></encryption></source>"
+        "<target dev='vdc'/><shareable/></disk>"
+        "<disk type='network' device='cdrom'><source protocol='nbd' name=''><host transport='unix' socket='/s'/>"
+        "</source><target dev='sda'/><readonly/></disk>"
+    )
+    first, second = domain_xml.read_domain(make("web1", UUID, devices)).volumes
+    assert (first.user, first.config, first.shared) == ("u", "/etc/ceph/two.conf", True)
+    assert first.secrets == [Secret("ceph", usage="pool key"), Secret("volume", UUID)]
+    assert first.hosts == ["[fd00::1]:6789", "[fd00::2]:1"]
+    assert (second.hosts, second.secrets, second.shared) == (["/s"], [], True)
 
 
 def test_ports_say_where_they_are_plugged_in() -> None:
@@ -247,6 +268,25 @@ def test_our_mark_comes_and_goes_and_the_rest_stays_as_it_was() -> None:
     assert domain_xml.read_domain(again).migration == UUID
     assert again.count("hostler:migration") == 2
     assert domain_edit.mark(again, None) == domain_edit.mark(xml, None)
+
+
+def test_a_disk_that_a_host_has_connected_is_opened_where_that_host_has_it() -> None:
+    devices = "".join(
+        f"<disk type='{kind}'><driver type='raw'/><source {attribute}='/here/{target}' index='1'/>"
+        f"<target dev='{target}'/><serial>{UUID}</serial></disk>"
+        for kind, attribute, target in (
+            ("block", "dev", "vdb"),
+            ("file", "file", "vdc"),
+            ("block", "dev", "vdd"),
+        )
+    )
+    disks = domain_xml.read_domain(make("web1", UUID, devices)).disks
+    there = {
+        disk.target: dataclasses.replace(Volume.of(disk), path=f"/there/{disk.target}") for disk in disks[:2]
+    }
+    moved = domain_xml.read_domain(domain_edit.relocate(make("web1", UUID, devices), {}, there)).disks
+    assert [disk.path for disk in moved] == ["/there/vdb", "/there/vdc", "/here/vdd"]
+    assert [disk.serial for disk in moved] == [UUID] * 3
 
 
 def test_metadata_of_our_own_making_goes_with_the_mark() -> None:

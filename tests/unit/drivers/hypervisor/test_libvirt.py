@@ -15,10 +15,11 @@ import libvirt
 import pytest
 
 from hostler import errors
+from hostler.drivers import secrets
 from hostler.drivers.hypervisor import domain_xml
 from hostler.drivers.hypervisor.connection import Connection
 from hostler.drivers.hypervisor.libvirt import LibvirtHypervisor
-from hostler.objects import Placement, PowerState
+from hostler.objects import Placement, PowerState, Secret
 
 from .conftest import World, disk_xml
 
@@ -327,17 +328,38 @@ def test_a_definition_of_another_size_is_one_that_libvirt_takes(real: World, raw
 
 
 def test_missing_secrets_and_emulators_are_problems(real: World) -> None:
+    key = str(uuid.uuid4())
     disk = (
-        "<disk type='network'><auth username='u'><secret type='ceph' usage='pool key'/></auth>"
-        "<target dev='vda'/><source protocol='rbd' name='p/i'><host name='mon1' port='6789'/></source></disk>"
+        "<disk type='file'><driver name='qemu' type='qcow2'/><source file='/i/a'>"
+        f"<encryption format='luks'><secret type='passphrase' uuid='{key}'/></encryption></source>"
+        "<target dev='vda'/></disk>"
     )
     real.hypervisor.define(real.xml(disk))
     domain = real.hypervisor.describe(real.uuid)
     real.hypervisor.undefine(real.uuid)
     problems = real.hypervisor.destination_problems(domain, {})
-    assert problems == ["libvirt has no secret pool key, which a device needs"]
+    assert problems == [f"disk vda: libvirt has no secret {key}; virsh secret-define makes one"]
     problems = real.hypervisor.destination_problems(dataclasses.replace(domain, emulator="/opt/qemu"), {})
     assert problems[-1] == "there is no emulator /opt/qemu"
+
+
+@pytest.mark.parametrize("private", ["no", "yes"])
+def test_libvirt_tells_a_secret_that_has_a_value_from_one_that_has_none(raw: Any, private: str) -> None:
+    use = Secret("ceph", usage="client.tests secret")
+    assert "has no secret client.tests secret" in secrets.problem(raw, use)
+    kept = raw.secretDefineXML(
+        f"<secret ephemeral='yes' private='{private}'><usage type='ceph'><name>{use.usage}</name></usage></secret>"
+    )
+    try:
+        by_uuid = Secret("ceph", kept.UUIDString())
+        if private == "no":
+            assert "has no value; virsh secret-set-value" in secrets.problem(raw, by_uuid)
+        kept.setValue(b"hush")
+        assert secrets.problem(raw, use) == secrets.problem(raw, by_uuid) == ""
+        assert secrets.value(raw, use) == (b"hush" if private == "no" else None)
+    finally:
+        kept.undefine()
+    assert "has no secret" in secrets.problem(raw, by_uuid)
 
 
 def test_networks_and_bridges_are_named(real: World, raw: Any) -> None:

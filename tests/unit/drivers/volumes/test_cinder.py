@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from hostler.drivers.volumes.cinder import CinderVolumes
 from hostler.drivers.volumes.cinder_fake import FakeVolumeService
+from hostler.drivers.volumes.network import NetworkVolumes
+from hostler.drivers.volumes.rbd_fake import FakeLocks
 from hostler.errors import ServerUnreachable, VolumeUnreachable
+from hostler.objects import Secret
 from tests.support.contracts.cinder import *  # noqa: F403 - the tests are the module's
 from tests.support.contracts.cinder import World, refused, volume_of
 
@@ -49,11 +54,40 @@ def cinder() -> InMemory:
     return InMemory(FakeVolumeService())
 
 
-def test_an_encrypted_volume_is_refused_by_that_name(short: World, cinder: InMemory) -> None:
+def encrypted(world: World, cinder: InMemory, **facts: Any) -> None:
     made = cinder.service.add_volume(encrypted=True)
-    cinder.attach(made, short.instance, "kvm1", "/dev/vdd")
-    short.volumes = [volume_of(made, "d")]
-    assert "it is encrypted: not supported yet" in refused(short)
+    cinder.attach(made, world.instance, "kvm1", "/dev/vdd")
+    world.volumes = [dataclasses.replace(volume_of(made, "d"), **facts)]
+
+
+def test_an_encrypted_volume_without_a_key_in_the_definition_is_refused(
+    short: World, cinder: InMemory
+) -> None:
+    encrypted(short, cinder)
+    assert "it is encrypted, and the definition has no <encryption>" in refused(short)
+
+
+def test_an_encrypted_volume_whose_key_libvirt_has_moves(short: World, cinder: InMemory) -> None:
+    encrypted(short, cinder, keys=[Secret("volume", "33333333-3333-4333-8333-333333333333")])
+    before = short.everything
+    assert short.driver("kvm2").destination_problems(short.domain) == []
+    short.move()
+    short.undo()
+    assert short.everything == before
+
+
+def test_a_key_that_the_destination_has_not_is_refused_by_the_name_of_its_disk(
+    short: World, cinder: InMemory
+) -> None:
+    encrypted(short, cinder, keys=[Secret("volume", usage="the volume")])
+    reason = "libvirt has no secret the volume; virsh secret-define makes one"
+    local = NetworkVolumes(lambda _: reason, lambda _: [], FakeLocks(), "kvm2")
+    kvm2 = CinderVolumes(cinder.service, local, short.connectors["kvm2"], "kvm2", "127.0.0.1")
+    (volume,) = short.volumes
+    (problem,) = kvm2.destination_problems(
+        dataclasses.replace(short.domain, volumes=[dataclasses.replace(volume, hosts=[])])
+    )
+    assert problem == f"volume vdd (rbd:{volume.name}) cannot be reached from kvm2: {reason}"
 
 
 def test_a_target_that_wants_a_password_is_refused(short: World, cinder: InMemory) -> None:

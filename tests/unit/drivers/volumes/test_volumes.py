@@ -17,12 +17,23 @@ from hostler.drivers.volumes.addresses import addresses
 from hostler.drivers.volumes.fake import FakeVolumes
 from hostler.drivers.volumes.holders import holders
 from hostler.drivers.volumes.network import NetworkVolumes
-from hostler.errors import Failed, MigrationError, VolumeUnreachable
-from hostler.objects import Domain, Volume
+from hostler.drivers.volumes.rbd import Lock
+from hostler.drivers.volumes.rbd_fake import FakeLocks
+from hostler.errors import Failed, Fenced, MigrationError, Park, VolumeUnreachable
+from hostler.objects import Domain, Secret, Volume
 from tests.support.world import DOMAIN, PORT_MAC
 
-#: Whose records these volumes have no use for.
-NOBODY: Any = None
+
+class Records:
+    """A migration that nobody has passed over."""
+
+    migration = "m1"
+
+    def see_valid(self) -> None:
+        pass
+
+
+NOBODY: Any = Records()
 SERVER = "44444444-4444-4444-8444-444444444444"
 SECRET = "33333333-3333-4333-8333-333333333333"
 
@@ -41,7 +52,15 @@ def closed() -> str:
 
 
 def make_volumes(**changes: Any) -> NetworkVolumes:
-    facts: dict[str, Any] = {"secret_exists": {SECRET}.__contains__, "holders": lambda _: [], "host": "kvm2"}
+    facts: dict[str, Any] = {
+        "secret_problem": lambda secret: (
+            "" if secret.uuid == SECRET else f"libvirt has no secret {secret.name}"
+        ),
+        "holders": lambda _: [],
+        "locks": FakeLocks(),
+        "host": "kvm2",
+        "patience_s": 0.05,
+    }
     return NetworkVolumes(**facts | changes)
 
 
@@ -65,6 +84,7 @@ def test_a_volume_that_nobody_serves_is_said_and_refused(closed: str) -> None:
     port = closed.rpartition(":")[2]
     sentence = (
         f"volume vda (rbd:rbd/vol1) cannot be reached from kvm2: 127.0.0.1 port {port}: Connection refused"
+        f" (nc -zv -- 127.0.0.1 {port} asks again)"
     )
     assert make_volumes().destination_problems(domain_of(rbd(closed))) == [sentence]
     with pytest.raises(VolumeUnreachable) as failed:
@@ -94,9 +114,19 @@ def test_a_name_that_does_not_resolve_is_said() -> None:
 
 
 def test_a_secret_that_libvirt_lacks_is_said_with_what_makes_one(server: str) -> None:
-    assert make_volumes().destination_problems(domain_of(rbd(server, secret_uuid=SECRET))) == []
-    (problem,) = make_volumes().destination_problems(domain_of(rbd(server, secret_uuid="another")))
-    assert problem.endswith("libvirt has no secret another; virsh secret-define makes one")
+    for facts in (
+        {"secret_uuid": SECRET},
+        {"secret": Secret("ceph", SECRET), "keys": [Secret("volume", SECRET)]},
+    ):
+        assert make_volumes().destination_problems(domain_of(rbd(server, **facts))) == []
+    for facts in (
+        {"secret_uuid": "another"},
+        {"secret": Secret("ceph", SECRET), "keys": [Secret("volume", usage="another")]},
+    ):
+        (problem,) = make_volumes().destination_problems(domain_of(rbd(server, **facts)))
+        assert (
+            problem == "volume vda (rbd:rbd/vol1) cannot be reached from kvm2: libvirt has no secret another"
+        )
 
 
 def test_a_client_that_finds_its_own_way_is_not_second_guessed() -> None:
@@ -122,6 +152,7 @@ def test_a_socket_is_looked_for(tmp_path: Path) -> None:
         ("rbd", "mon1:6790", [("mon1", 6790)]),
         ("nbd", "[fd00::1]:1", [("fd00::1", 1)]),
         ("nbd", "fd00::1", [("fd00::1", 10809)]),
+        ("nfs", "filer", [("filer", 2049)]),
         ("tftp", "boot", []),
     ],
 )
@@ -143,10 +174,91 @@ def test_what_is_only_read_may_be_held_by_others() -> None:
     make_volumes(holders=lambda _: [42]).disconnect(NOBODY, SERVER, volume)
 
 
+def test_a_volume_that_guests_share_may_be_held_and_locked_by_others(server: str) -> None:
+    locks = FakeLocks()
+    locks.held["rbd/vol1"] = [lock(watched=True)]
+    volumes = make_volumes(holders=lambda _: [42], locks=locks)
+    volumes.disconnect(NOBODY, SERVER, rbd(server, shared=True))
+    volumes.connect(NOBODY, SERVER, rbd(server, shared=True))
+
+
 def test_a_volume_that_was_let_go_is_let_go_again() -> None:
     volumes = make_volumes()
     volumes.disconnect(NOBODY, SERVER, rbd())
     volumes.disconnect(NOBODY, SERVER, rbd())
+
+
+# -- who has it locked ------------------------------------------------------------------------------------
+
+
+def lock(*, watched: bool) -> Lock:
+    return Lock("auto 1", "client.4123", "10.0.0.1:0/7", watched)
+
+
+class Fading(FakeLocks):
+    """A lock that goes after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def of(self, volume: Volume) -> list[Lock]:
+        self.looks -= 1
+        return [lock(watched=True)] if self.looks > 0 else []
+
+
+def test_a_lock_that_is_released_is_waited_for(server: str) -> None:
+    locks = Fading(3)
+    make_volumes(locks=locks, patience_s=0.2).connect(NOBODY, SERVER, rbd(server))
+    assert locks.looks == 0
+
+
+def test_a_volume_that_another_client_has_open_and_locked_fails_the_step(server: str) -> None:
+    locks = FakeLocks()
+    locks.held["rbd/vol1"] = [lock(watched=True)]
+    volumes = make_volumes(locks=locks)
+    assert volumes.destination_problems(domain_of(rbd(server))) == [], "its own guest has it still"
+    with pytest.raises(
+        VolumeUnreachable, match=r"locked by client.4123 at 10.0.0.1:0/7 \(auto 1\), which has it open"
+    ):
+        volumes.connect(NOBODY, SERVER, rbd(server))
+
+
+@pytest.mark.parametrize("undoing", [False, True])
+def test_a_lock_whose_client_is_gone_is_not_broken_and_parks_with_what_breaks_it(
+    server: str, undoing: bool
+) -> None:
+    locks = FakeLocks()
+    locks.held["rbd/vol1"] = [lock(watched=False)]
+    with pytest.raises(Park, match=r"vda \(rbd:rbd/vol1\) is locked by client.4123 .* is gone") as parked:
+        make_volumes(locks=locks).connect(NOBODY, SERVER, rbd(server), undoing=undoing)
+    assert parked.value.commands == [
+        "on kvm2: rbd lock rm rbd/vol1 client.4123; then: hostler migration retry m1"
+    ]
+    assert locks.held["rbd/vol1"]
+    locks.held.clear()
+    make_volumes(locks=locks).connect(NOBODY, SERVER, rbd(server), undoing=undoing)
+
+
+def test_who_was_passed_over_waits_no_longer(server: str) -> None:
+    def fenced() -> None:
+        raise Fenced
+
+    records: Any = Records()
+    records.see_valid = fenced
+    locks = FakeLocks()
+    locks.held["rbd/vol1"] = [lock(watched=True)]
+    with pytest.raises(Fenced):
+        make_volumes(locks=locks, patience_s=60).connect(records, SERVER, rbd(server))
+
+
+def test_locks_that_cannot_be_seen_are_a_problem_before_anything_is_touched(server: str) -> None:
+    locks = FakeLocks()
+    locks.fail_next("of", MigrationError("Ceph refuses: permission denied"))
+    (problem,) = make_volumes(locks=locks).destination_problems(domain_of(rbd(server)))
+    assert problem == (
+        "volume vda (rbd:rbd/vol1) cannot be reached from kvm2: Ceph refuses: permission denied"
+    )
 
 
 # -- who holds a volume -----------------------------------------------------------------------------------
