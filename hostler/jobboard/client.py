@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,12 +18,13 @@ from hostler import conf as settings
 from hostler.errors import ServerUnreachable
 from hostler.jobboard import recovery, refusals, resized, resizing, verbs, verification
 from hostler.jobboard.board import Board
+from hostler.jobboard.destinations import Destination, choose
 from hostler.jobboard.news import News
 from hostler.jobboard.posting import put_on_board, write_flow
 from hostler.jobboard.resizing import Wanted
 from hostler.jobboard.verification import Disk
 from hostler.jobboard.zookeeper import connect, disconnect, stranger
-from hostler.records import fence, groups, hosts, instances
+from hostler.records import fence, instances
 from hostler.records.database import Database
 from hostler.records.models import Instance, Migration, new_uuid
 from hostler.scheduling import Request
@@ -33,27 +33,6 @@ from hostler.scheduling.scheduler import Candidate, Scheduler
 LOG = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where a server is to go."""
-
-    host: str
-    #: what the scheduler would have taken otherwise, the best first; None: the operator named the host
-    alternates: list[str] | None = None
-
-    def put_down(self, session: Session, migration: Migration) -> None:
-        """Write into a new migration's record whether others may be tried, and into its history which.
-
-        The alternates themselves are no part of the record: after a failure the scheduler looks again, at what
-        is alive and free then.
-        """
-        if self.alternates is None:
-            return
-        migration.excluded = {}
-        others = f"; it could have been {', '.join(self.alternates)}" if self.alternates else ""
-        fence.add_event(session, migration.uuid, "", "scheduled", f"{self.host} was chosen{others}")
 
 
 class Client:
@@ -163,7 +142,7 @@ class Client:
             instance = refusals.movable(session, server, dest, workers)
             refusals.unless_settled(session, instance, "migrate")
             request = Request.of(session, instance, network_map=networks)
-            chosen = self._choose(session, request, dest, workers)
+            chosen = choose(self.scheduler, session, request, dest, workers)
             migration = self._new(
                 instance, chosen.host, "migration", "cold_migration", requested_by, networks
             )
@@ -191,7 +170,7 @@ class Client:
             wanted = resizing.wanted(session, instance, flavor)
             arguments = resizing.arguments(session, wanted, instance)
             request = self._resized(session, instance, wanted, networks)
-            chosen = self._choose(session, request, dest, workers)
+            chosen = choose(self.scheduler, session, request, dest, workers)
             migration = self._new(instance, chosen.host, "resize", "resize", requested_by, networks)
             wanted.put_down(migration)
             self._put_down(session, migration, instance, chosen, arguments)
@@ -231,7 +210,7 @@ class Client:
                 instance = self._resizable(session, server, flavor, dest, workers)
             else:
                 instance = refusals.movable(session, server, dest, workers)
-            refusals.unless_mapped(session, instance, dest, networks)
+            refusals.unless_mapped(session, Request.of(session, instance, network_map=networks), dest)
             migration = self._new(instance, dest, "dry-run", "dry_run", requested_by, networks)
             if flavor is not None:
                 wanted = resizing.wanted(session, instance, flavor)
@@ -310,21 +289,6 @@ class Client:
         )
 
     # -- underneath ---------------------------------------------------------------------------------------
-
-    def _choose(
-        self, session: Session, request: Request, dest: str | None, workers: Container[str]
-    ) -> Destination:
-        """Return the host that the operator named, if nothing on record speaks against it, or the scheduler's.
-
-        The one way to a destination, for whatever moves a server: *request* says what it will need there.
-        """
-        if dest is None:
-            best, *alternates = self.scheduler.choose(session, request, workers)
-            return Destination(best, alternates[: self.scheduler.max_attempts - 1])
-        refusals.unless_mapped(session, instances.get(session, request.uuid), dest, request.network_map)
-        hosts.check_room(session, hosts.get(session, dest), request.need_on(dest))
-        groups.check(session, request.uuid, dest)
-        return Destination(dest)
 
     def _resizable(
         self, session: Session, server: str, flavor: str, dest: str | None, workers: Container[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from hostler.errors import (
 )
 from hostler.records import hosts, instances
 from hostler.records.models import Instance
+from hostler.scheduling import Request
 from hostler.views.text import command
 
 
@@ -64,20 +65,18 @@ def unless_settled(session: Session, instance: Instance, method: str) -> None:
         )
 
 
-def unless_mapped(
-    session: Session, instance: Instance, dest: str, networks: Mapping[str, str] | None
-) -> None:
+def unless_mapped(session: Session, request: Request, dest: str) -> None:
     """Refuse names of networks to a host whose worker would pass over them, or where the server keeps its own."""
-    if not networks:
+    if not request.network_map:
         return
     reasons = {
-        "the server is on it, and keeps its networks there": instance.host == dest,
+        "the server is on it, and keeps its networks there": request.source == dest,
         "its worker is of an older version, and does not know of --map-network": not (
             hosts.get(session, dest).capabilities or {}
         ).get("maps_networks"),
     }
     for reason in (reason for reason, holds in reasons.items() if holds):
-        raise NetworksNotMapped(server=instance.name, host=dest, reason=reason)
+        raise NetworksNotMapped(server=request.server, host=dest, reason=reason)
 
 
 @contextmanager

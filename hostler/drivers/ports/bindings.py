@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 #: How Neutron calls a host on which the port is not, and one on which it cannot be.
 UNBOUND, BINDING_FAILED = "unbound", "binding_failed"
+#: VIF types that libvirt can plug in by itself from what the definition says.
+PLUGGABLE = ("ovs", "bridge")
 
 
 class CannotBind(Exception):
@@ -46,6 +48,17 @@ class NetworkPort:
     def active(self) -> HostBinding | None:
         """Where it is."""
         return next((one for one in self.bindings if one.active), None)
+
+    def will_be_announced(self, host: str) -> bool:
+        """Tell whether Neutron will say that it is plugged in on *host*, once it is; Nova's rules.
+
+        Of one that is up already Neutron says nothing any more; of one with a bridge of its own (``ovs_hybrid_plug``)
+        when it is bound, and not when it is plugged in.
+        """
+        binding = self.active
+        if self.up or binding is None or binding.host != host or binding.vif_type not in PLUGGABLE:
+            return False
+        return not binding.details.get("ovs_hybrid_plug")
 
     def at(self, host: str) -> HostBinding | None:
         """Return its binding to *host*."""

@@ -21,6 +21,7 @@ from hostler.drivers.cloud_failures import failing
 from hostler.drivers.ports import Astray
 from hostler.drivers.ports.bindings import (
     BINDING_FAILED,
+    PLUGGABLE,
     CannotBind,
     HostBinding,
     NetworkPort,
@@ -37,8 +38,6 @@ LOG = logging.getLogger(__name__)
 JOURNAL = "neutron"
 #: What owners of ports are called that may be bound to two hosts: servers.
 COMPUTE = "compute:"
-#: What libvirt can plug in by itself from what the definition says.
-PLUGGABLE = ("ovs", "bridge")
 #: After so many changes a port that is not as it was will not become it.
 MAX_STEPS = 4
 
@@ -126,15 +125,10 @@ class NeutronPorts:
         records.journal(JOURNAL).undone(_key(port, host))
 
     def announced(self, instance: str, ports: Sequence[Port]) -> dict[str, str]:
-        """Return the ports that are bound here and not up, which are plugged in when the guest is made.
-
-        Of one that is up already Neutron says nothing any more; of one with a bridge of its own (``ovs_hybrid_plug``)
-        when it is bound, and not when it is plugged in: Nova's rules.
-        """
-        here = self._name(self._host)
+        """Return the ports of which Neutron will say that they are plugged in on this host."""
         with failing("Neutron"):
             found = {port.mac: _first(self._owned(instance, port)) for port in _plugged(ports)}
-        return {one.id: mac for mac, one in found.items() if not one.up and _says_so(one.active, here)}
+        return {one.id: mac for mac, one in found.items() if one.will_be_announced(self._name(self._host))}
 
     def settle(self, records: FencedRecords, instance: str, host: str) -> None:
         """Drop the binding that each port has kept to where it was."""
@@ -334,13 +328,6 @@ def _refused(port: Port, host: str) -> Iterator[None]:
 
 def _plugged(ports: Sequence[Port]) -> list[Port]:
     return [port for port in ports if port.kind in PLUGGED]
-
-
-def _says_so(binding: HostBinding | None, here: str) -> bool:
-    """Tell whether Neutron says when a port with that active binding is plugged in."""
-    if binding is None or binding.host != here or binding.vif_type not in PLUGGABLE:
-        return False
-    return not binding.details.get("ovs_hybrid_plug")
 
 
 def _first(found: list[NetworkPort]) -> NetworkPort:
