@@ -157,6 +157,11 @@ class StartGuest(HostTask):
     @staticmethod
     def _start(leg: Leg, inventory: dict[str, Any], was_running: bool) -> None:
         hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        if (
+            was_running and not hypervisor.power_state(uuid).active
+        ):  # this host has rebooted since it created the guest
+            volumes = Inventory.from_dict(inventory).domain.volumes
+            leg.drivers.volumes.restore(leg.records, uuid, volumes)
         hypervisor.define(_definition(leg, inventory), _snapshots(leg, inventory))
         if not was_running:
             hypervisor.destroy(uuid)

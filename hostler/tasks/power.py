@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostler.errors import InstancePowerOffFailure
-from hostler.objects import PowerState
+from hostler.objects import PowerState, Volume
 from hostler.tasks.base import DEST, HostTask, Leg
 from hostler.tasks.domain import define_as, definition_of
 
@@ -53,11 +53,20 @@ class PowerOff(HostTask):
                 # A guest that was told to shut down does so even if nobody wants it any more.
                 hypervisor.wait_until_off(uuid, leg.timeouts.shutdown_s)
             if not hypervisor.power_state(uuid).active:
-                hypervisor.start(uuid)
+                self._start(leg)
             elif hypervisor.power_state(uuid) is PowerState.PAUSED:
                 hypervisor.resume(uuid)
         hypervisor.set_autostart(uuid, bool(entry.data["autostart"]))
         journal.undone("power")
+
+    @staticmethod
+    def _start(leg: Leg) -> None:
+        """Start it, with what of its volumes a reboot has taken from this host."""
+        hypervisor, uuid = leg.drivers.hypervisor, leg.migration.instance
+        domain = hypervisor.describe(uuid)
+        if leg.drivers.volumes.restore(leg.records, uuid, [*map(Volume.of, domain.disks)]):
+            define_as(leg, definition_of(domain))
+        hypervisor.start(uuid)
 
     @staticmethod
     def _see_defined(leg: Leg, before: Mapping[str, Any]) -> None:

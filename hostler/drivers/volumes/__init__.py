@@ -51,6 +51,12 @@ class Volumes(Protocol):
     ) -> None:
         """Let go of *volume*: when it returns, no process of this host holds it; it is the server's still."""
 
+    def restore(self, records: FencedRecords, instance: str, volumes: Sequence[Volume]) -> bool:
+        """Connect again, after a reboot, those *volumes* that this host has by this migration; tell if there are any.
+
+        :meth:`mapping` may tell of others than before.
+        """
+
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
         """Return what a volume is on this host, by the guest's name for it; only what differs."""
 

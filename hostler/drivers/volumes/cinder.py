@@ -19,6 +19,7 @@ from hostler.drivers.cloud_failures import failing
 from hostler.drivers.volumes import Astray, Volumes
 from hostler.drivers.volumes.attachments import Attachment, VolumeService
 from hostler.drivers.volumes.cinder_astray import strays
+from hostler.drivers.volumes.cinder_journal import JOURNAL, entry_of, is_ours, key_of, own_of, stays
 from hostler.drivers.volumes.cinder_rules import (
     CLIENT,
     is_cinders,
@@ -40,10 +41,6 @@ from hostler.errors import (
 )
 from hostler.objects import Disk, Domain, Volume
 from hostler.records.fence import FencedRecords, Journal
-from hostler.records.models import JournalEntry
-
-#: Under which name the journal keeps by which attachment each host has, or had, a volume.
-JOURNAL = "cinder"
 
 
 class CinderVolumes:
@@ -90,7 +87,7 @@ class CinderVolumes:
     def release(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         """Drop the empty ones, if the server has another."""
         home, _ = records.ends()
-        if _key(volume, home) not in records.journal(JOURNAL).all():
+        if key_of(volume, home) not in records.journal(JOURNAL).all():
             return
         mine = self._mine(instance, volume)
         for one in [one for one in mine if one.empty]:
@@ -102,7 +99,7 @@ class CinderVolumes:
         """Put this host's connector into an empty attachment of the server."""
         if volume.path is None:
             self._local.connect(records, instance, volume)
-        if is_cinders(volume) and not _stays(records):
+        if is_cinders(volume) and not stays(records):
             with _manner(undoing):
                 self._take(records, instance, volume, undoing=undoing)
 
@@ -112,15 +109,26 @@ class CinderVolumes:
         """See that no process of this host holds it, disconnect it, and drop the host's attachment."""
         if volume.path is None:
             self._local.disconnect(records, instance, volume)
-        if is_cinders(volume) and not _stays(records):
+        if is_cinders(volume) and not stays(records):
             with _manner(undoing):
                 self._let_go(records, instance, volume)
+
+    def restore(self, records: FencedRecords, instance: str, volumes: Sequence[Volume]) -> bool:
+        """Connect again what this host had connected by this migration, and tell whether that was anything."""
+        entries, lost = records.journal(JOURNAL).all(), list[Volume]()
+        for volume in volumes:
+            entry = entries.get(key_of(volume, self._host))
+            if volume.path is not None and entry is not None and entry.state != "undone":
+                lost.append(volume)
+        for volume in lost:
+            self.connect(records, instance, volume, undoing=True)
+        return bool(lost)
 
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
         """Return what this host opens, where it is another target or device than the definition names."""
         entries, found = records.journal(JOURNAL).all(), dict[str, Volume]()
         for volume in filter(is_cinders, volumes):
-            entry = entries.get(_key(volume, self._host))
+            entry = entries.get(key_of(volume, self._host))
             if entry is not None and entry.state == "done" and {"name", "path"} & entry.data.keys():
                 there = reached(volume, entry.data)
                 found |= {volume.target: there} if there != volume else {}
@@ -170,7 +178,7 @@ class CinderVolumes:
     def _intend(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         """Write down by which attachment the source has it; what an earlier attempt wrote stands."""
         journal, (home, dest) = records.journal(JOURNAL), records.ends()
-        if _key(volume, home) in journal.all():
+        if key_of(volume, home) in journal.all():
             return
         own = self._movable(instance, volume, dest)
         if own.host is None:
@@ -187,7 +195,7 @@ class CinderVolumes:
         facts: dict[str, Any] = {"mode": own.mode, "device": own.device}
         if volume.path is not None:
             facts |= {"path": volume.path, "connection": harmless(own.connection)}
-        journal.intend(_key(volume, home), attachment=own.id, **facts)
+        journal.intend(key_of(volume, home), attachment=own.id, **facts)
 
     # -- the attachments ----------------------------------------------------------------------------------
 
@@ -202,26 +210,26 @@ class CinderVolumes:
         """See that there is an empty one among *mine* that is not *besides*; return all that the server has then."""
         if not any(one.empty and one.id != besides for one in mine):
             journal = records.journal(JOURNAL)
-            for one in [one for one in mine if one.status == "attaching" and _is_ours(journal, volume, one)]:
+            for one in [one for one in mine if one.status == "attaching" and is_ours(journal, volume, one)]:
                 records.see_valid()
                 self._service.complete(one.id)  # Cinder makes no other one before that
             records.see_valid()
-            home = _entry(records, volume, records.ends()[0])
+            home = entry_of(records, volume, records.ends()[0])
             self._service.reserve(volume.serial or "", instance, home.data.get("mode") if home else None)
             mine = self._mine(instance, volume)
         return mine
 
     def _take(self, records: FencedRecords, instance: str, volume: Volume, *, undoing: bool) -> None:
-        journal, key = records.journal(JOURNAL), _key(volume, self._host)
+        journal, key = records.journal(JOURNAL), key_of(volume, self._host)
         if undoing and key not in journal.all():
             return
         mine = self._mine(instance, volume)
-        own = _find(mine, journal.get(key))
+        own = own_of(mine, journal.get(key))
         if own is None:
             mine = self._keep(records, instance, volume, mine)
             own = self._choose(records, journal, volume, mine)
         for other in [one for one in mine if one.id != own.id and not one.empty]:
-            if not undoing or not _is_ours(journal, volume, other):
+            if not undoing or not is_ours(journal, volume, other):
                 reason = f"attachment {other.id} ({other.status}) is in the way"
                 raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
             mine = self._drop(records, mine, other.id)
@@ -242,7 +250,7 @@ class CinderVolumes:
         if own is None:
             reason = "Cinder takes the attachment, and does not have it"
             raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
-        home, key = _entry(records, volume, records.ends()[0]), _key(volume, self._host)
+        home, key = entry_of(records, volume, records.ends()[0]), key_of(volume, self._host)
         facts = {name: home.data.get(name) for name in ("mode", "device")} if home else {}
         journal.undone(key)
         journal.intend(key, **facts, attachment=own.id)
@@ -251,11 +259,11 @@ class CinderVolumes:
     def _open(self, records: FencedRecords, instance: str, volume: Volume, own: Attachment) -> Attachment:
         """See that the attachment has this host's connector, and that QEMU can open what Cinder says of it."""
         if not own.connection:
-            entry = _entry(records, volume, self._host)
+            entry = entry_of(records, volume, self._host)
             device = (entry.data.get("device") if entry else None) or f"/dev/{volume.target}"
             records.see_valid()
             self._service.connect(own.id, self._told_of_host(instance, volume, device))
-            own = _find(self._mine(instance, volume), entry) or dataclasses.replace(own, status="gone")
+            own = own_of(self._mine(instance, volume), entry) or dataclasses.replace(own, status="gone")
         if reason := unusable(volume, own):
             raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason)
         return own
@@ -271,12 +279,12 @@ class CinderVolumes:
     def _let_go(self, records: FencedRecords, instance: str, volume: Volume) -> None:
         if self._host == records.ends()[0]:
             self._intend(records, instance, volume)  # posted by a version that reserved nothing
-        journal, key = records.journal(JOURNAL), _key(volume, self._host)
+        journal, key = records.journal(JOURNAL), key_of(volume, self._host)
         entry = journal.get(key)
         if entry is None:
             return
         mine = self._mine(instance, volume)
-        own = _find(mine, entry)
+        own = own_of(mine, entry)
         connection = (own.connection if own else None) or entry.data.get("connection")
         if volume.path is not None and connection and not self._is_others_here(instance, volume):
             self._connector.disconnect(volume, connection, entry.data.get("path", ""))
@@ -322,30 +330,3 @@ class CinderVolumes:
 def _manner(undoing: bool) -> AbstractContextManager[None]:
     """Let a step fail if Cinder is away, and its undo wait."""
     return nullcontext() if undoing else failing("Cinder")
-
-
-def _stays(records: FencedRecords) -> bool:
-    """Tell whether the server is resized where it is: it keeps its attachment."""
-    home, dest = records.ends()
-    return home == dest
-
-
-def _key(volume: Volume, host: str) -> str:
-    return f"{volume.serial} {host}"
-
-
-def _entry(records: FencedRecords, volume: Volume, host: str) -> JournalEntry | None:
-    return records.journal(JOURNAL).all().get(_key(volume, host))
-
-
-def _find(mine: list[Attachment], entry: JournalEntry | None) -> Attachment | None:
-    return next((one for one in mine if entry and one.id == entry.data["attachment"]), None)
-
-
-def _is_ours(journal: Journal, volume: Volume, attachment: Attachment) -> bool:
-    """Tell whether an attachment of the server's is one by which this migration has given it to a host."""
-    return any(
-        entry.data.get("attachment") == attachment.id
-        for key, entry in journal.all().items()
-        if key.startswith(f"{volume.serial} ")
-    )

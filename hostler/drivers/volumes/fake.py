@@ -60,6 +60,10 @@ class FakeVolumes(Failures):
         self._meet("disconnect")
         self.connected.discard(volume.name)
 
+    def restore(self, records: FencedRecords, instance: str, volumes: Sequence[Volume]) -> bool:
+        """Return that nothing was: nothing is attached to the host."""
+        return False
+
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
         """Return nothing: a volume is called the same everywhere."""
         return {}

@@ -97,6 +97,10 @@ class NetworkVolumes:
             message = f"volume {called(volume)} is still in use on {self._host} by process {processes}"
             raise MigrationError(message, volume=volume.name, host=self._host, pids=pids)
 
+    def restore(self, records: FencedRecords, instance: str, volumes: Sequence[Volume]) -> bool:
+        """Return that nothing was: nothing is attached to the host."""
+        return False
+
     def mapping(self, records: FencedRecords, volumes: Sequence[Volume]) -> Mapping[str, Volume]:
         """Return nothing: a volume is called the same everywhere."""
         return {}

@@ -218,3 +218,38 @@ def test_a_server_that_has_moved_is_confirmed_without_a_word_to_its_volume(world
     world.run()
     assert (state(service), connected(connectors)) == (before, ["kvm2"])
     assert world.hosts["kvm2"].hypervisor.power_state(server).active
+
+
+def reboot(world: World, connectors: dict[str, FakeConnector], host: str) -> None:
+    """Take from a host what it had connected."""
+    for path in connectors[host].connected.values():
+        appear(world.hosts[host], path, False)
+    connectors[host].connected.clear()
+
+
+def test_a_destination_that_rebooted_behind_the_hand_over_has_the_volume_again(world: World) -> None:
+    server, _, connectors = give_connected(world)
+    world.client.migrate("web1", "kvm2", requested_by="tester")
+    die_in(world, step("cold_migration", "HandOver"), "after")
+    reboot(world, connectors, "kvm2")
+    world.power_on("kvm2")
+    world.run()
+    assert world.hosts["kvm2"].hypervisor.power_state(server).active
+    assert connected(connectors) == ["kvm2"]
+
+
+@pytest.mark.parametrize("name", ["PowerOff", "UndefineDomain", "DisconnectVolumes", "CopyImages"])
+def test_a_source_that_rebooted_has_the_volume_again_when_its_guest_starts(world: World, name: str) -> None:
+    server, service, connectors = give_connected(world)
+    before = state(service)
+    kvm1 = world.hosts["kvm1"].hypervisor
+
+    def rebooted() -> None:
+        kvm1.power_cut()
+        kvm1.power_on()
+        reboot(world, connectors, "kvm1")
+
+    with failing(step("cold_migration", name), MigrationError("on purpose"), when="after", also=rebooted):
+        assert world.migrate("web1").outcome == "reverted"
+    assert kvm1.power_state(server).active
+    assert (state(service), connected(connectors)) == (before, ["kvm1"])
