@@ -122,9 +122,12 @@ def whole(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[None]:
 
 def heard(cloud: Cloud, instance: str, *events: str) -> None:
     """Wait for the events of a server, which are these in this order."""
-    wait_until(
-        lambda: cloud.listener.listen(0) and len(cloud.listener.of(instance)) >= len(events), "events", 30
-    )
+
+    def came() -> bool:
+        cloud.listener.listen(0)
+        return len(cloud.listener.of(instance)) >= len(events)
+
+    wait_until(came, f"{len(events)} events", pause_s=0.2)
     assert cloud.listener.of(instance) == list(events)
 
 
