@@ -90,6 +90,12 @@ class HandOver(HostTask):
             if _handed_over(instance, migration):
                 return
             self._refuse_unexpected(instance, migration)
+            kept = kept_for_the_way_back(leg, Inventory.from_dict(inventory))
+            # It locks the hosts, and comes first: on MariaDB whoever changes a server's host shares the lock of that
+            # host already, and of two who do neither would get it alone.
+            leg.drivers.claims.swap(
+                session, migration.uuid, migration.dest_compute, migration.source_compute, kept
+            )
             instances.save(
                 session,
                 instance.uuid,
@@ -101,10 +107,6 @@ class HandOver(HostTask):
             )
             moves.save(session, migration.uuid, expected_status=["post-migrating"], status="finished")
             quotas.commit(session, migration.uuid)
-            kept = kept_for_the_way_back(leg, Inventory.from_dict(inventory))
-            leg.drivers.claims.swap(
-                session, migration.uuid, migration.dest_compute, migration.source_compute, kept
-            )
             leg.records.note(session, "handed-over", f"{migration.dest_compute} has the server from here on")
 
     def revert(self, leg: Leg, **_: Any) -> None:

@@ -32,6 +32,11 @@ class HandBack(HostTask):
                 return
             _refuse_unexpected(instance, migration)
             need = Amounts(instance.vcpus, instance.memory_mb, instance.disk_bytes)
+            # What the destination still has of it takes room there until it is removed. Before the server's own row, as
+            # at the hand-over.
+            leg.drivers.claims.swap(
+                session, migration.uuid, migration.source_compute, migration.dest_compute, need
+            )
             instances.save(
                 session,
                 instance.uuid,
@@ -41,10 +46,6 @@ class HandBack(HostTask):
                 **_as_it_was(inventory, migration),
             )
             quotas.commit(session, migration.uuid)
-            # What the destination still has of it takes room there until it is removed.
-            leg.drivers.claims.swap(
-                session, migration.uuid, migration.source_compute, migration.dest_compute, need
-            )
             leg.records.note(session, "handed-back", f"{migration.source_compute} has the server again")
 
     def revert(self, leg: Leg, **_: Any) -> None:

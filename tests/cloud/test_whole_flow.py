@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from lab import Host, Lab
 from lab.places import BASE, CHECKOUT
 from lab.process import wait_until
 from lab.services import Ceph, Cinder, Neutron, Placement, RabbitMQ, Tgt, write_clouds
+from lab.services.cloud import CloudService
 from lab.switch import MACHINE, identity_of
 from tests.acceptance.conftest import LAB, SETTINGS
 from tests.support.cable import Cable
@@ -66,25 +68,33 @@ def cloud(
             for name, one in {**apis, "broker": broker}.items()
         }
         clouds = lab.directory / "shared" / "clouds.yaml"
-        write_clouds(clouds, list(apis.values()))
-        text = clouds.read_text()
-        for name, one in apis.items():
-            text = text.replace(one.url, f"http://{machine}:{cables[name].port}")
-        clouds.write_text(text)
-        providers = {host.name: PROVIDER.format(host.name) for host in lab.hosts}
-        facts = {"broker": f"{machine}:{cables['broker'].port}", "clouds": clouds}
-        named = ",".join(f"{host}:{provider}" for host, provider in providers.items())
-        for host in lab.hosts:
-            real_placement.add_provider(providers[host.name], VCPU=64, MEMORY_MB=65536, DISK_GB=1000)
-            host.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
-            host.run(["ip", "link", "set", BRIDGE, "up"])
-            host.configure(CLOUD.format(providers=named, **facts))
-        lab.hosts[0].run(["hostler", "db", "upgrade"])
-        for host in lab.hosts:
-            host.start_worker()
-        wait_ready(*lab.hosts)
+        tell_where(clouds, apis, {name: f"http://{machine}:{cables[name].port}" for name in apis})
+        start_workers(lab, real_placement, clouds, f"{machine}:{cables['broker'].port}")
         listener = Listener(broker, "nova")
         yield Cloud(lab, real_neutron, real_placement, cinder, ceph, tgt, listener, neutron_network, cables)
+
+
+def tell_where(clouds: Path, services: dict[str, CloudService], urls: dict[str, str]) -> None:
+    """Write the hosts' ``clouds.yaml``, in which each service is where its cable ends."""
+    write_clouds(clouds, list(services.values()))
+    text = clouds.read_text()
+    for name, one in services.items():
+        text = text.replace(one.url, urls[name])
+    clouds.write_text(text)
+
+
+def start_workers(lab: Lab, placement: Placement, clouds: Path, broker: str) -> None:
+    """Let the hosts be resource providers and have a bridge, and their workers ask the services."""
+    named = ",".join(f"{host.name}:{PROVIDER.format(host.name)}" for host in lab.hosts)
+    for host in lab.hosts:
+        placement.add_provider(PROVIDER.format(host.name), VCPU=64, MEMORY_MB=65536, DISK_GB=1000)
+        host.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+        host.run(["ip", "link", "set", BRIDGE, "up"])
+        host.configure(CLOUD.format(providers=named, clouds=clouds, broker=broker))
+    lab.hosts[0].run(["hostler", "db", "upgrade"])
+    for host in lab.hosts:
+        host.start_worker()
+    wait_ready(*lab.hosts)
 
 
 @pytest.fixture
@@ -112,9 +122,12 @@ def whole(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[None]:
 
 def heard(cloud: Cloud, instance: str, *events: str) -> None:
     """Wait for the events of a server, which are these in this order."""
-    wait_until(
-        lambda: cloud.listener.listen(0) and len(cloud.listener.of(instance)) >= len(events), "events", 30
-    )
+
+    def came() -> bool:
+        cloud.listener.listen(0)
+        return len(cloud.listener.of(instance)) >= len(events)
+
+    wait_until(came, f"{len(events)} events", pause_s=0.2)
     assert cloud.listener.of(instance) == list(events)
 
 

@@ -96,8 +96,8 @@ def test_hand_overs_meanwhile_are_never_lost_from_the_count(any_url: str, any_da
             claim(leg)
             return
         with leg.transaction() as session:
-            instances.save(session, instance_of[leg.migration], host="kvm2")
             RecordsClaims().swap(session, leg.migration, "kvm2", "kvm1", PLACE)
+            instances.save(session, instance_of[leg.migration], host="kvm2")
 
     won = race(any_url, [*landing, *rivals], act)
     assert won == [True] * 8 + [False] * 8
