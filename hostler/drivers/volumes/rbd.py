@@ -100,7 +100,11 @@ class RbdLocks:
                 problem = "who has locked it cannot be seen without the program rbd: apt install ceph-common"
                 raise MigrationError(problem) from error
             except subprocess.TimeoutExpired as error:
-                raise MigrationError(f"Ceph does not answer in {self._timeout_s:.0f} s") from error
+                # its client keeps on trying in both cases
+                reason = (
+                    f"Ceph does not answer in {self._timeout_s:.0f} s: it is away, or does not take the key"
+                )
+                raise MigrationError(reason) from error
             except (subprocess.CalledProcessError, ValueError) as error:
                 raise MigrationError(f"Ceph refuses: {_last_words(error)}") from error
 
