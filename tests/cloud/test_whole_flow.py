@@ -21,8 +21,14 @@ from tests.support.cloud import BRIDGE, IMAGE, LOCAL, LUN, PROVIDER, VOLUME, Clo
 from tests.support.listener import CONFIRMED, MIGRATED, REVERTED, Listener
 from tests.support.operator import confirm, copying, hostler, left_of, move, server, wait_ready
 
-pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.timeout(900),  # the first one starts all the services, and two hosts
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
+#: Where oslo.messaging sends, unless its *control_exchange* says otherwise.
+EXCHANGE = "openstack"
 #: What the hosts' settings say of the services.
 CLOUD = """
 [drivers]
@@ -70,7 +76,7 @@ def cloud(
         clouds = lab.directory / "shared" / "clouds.yaml"
         tell_where(clouds, apis, {name: f"http://{machine}:{cables[name].port}" for name in apis})
         start_workers(lab, real_placement, clouds, f"{machine}:{cables['broker'].port}")
-        listener = Listener(broker, "nova")
+        listener = Listener(broker, EXCHANGE)
         yield Cloud(lab, real_neutron, real_placement, cinder, ceph, tgt, listener, neutron_network, cables)
 
 
