@@ -204,12 +204,14 @@ def test_a_service_that_goes_away_in_the_middle_of_the_copy_costs_nothing(
     guest = cloud.add_server(f"without-{service.lower()}")
     before = cloud.everything(guest)
     with copying(kvm1, kvm2, guest.name) as asked:
+        said = {host.name: host.worker_log(1_000_000) for host in (kvm1, kvm2)}
         cloud.cables[service.lower()].pull()
         if service == "Placement":  # nothing asks it from here on but the undo
             assert hostler(kvm1, "migration", "cancel", guest.name, "--reason", "no use").code in (0, 4)
         else:
             kvm1.slow_link(None)
-        wait_until(lambda: missed(service, kvm1, kvm2), f"{service} to be missed", 120)
+            asked.says(f"{service} failed")
+        wait_until(lambda: missed(service, said, kvm1, kvm2), f"{service} to be missed", 120, pause_s=0.2)
         cloud.cables[service.lower()].plug()
         assert asked.end().code == 4
 
@@ -219,6 +221,7 @@ def test_a_service_that_goes_away_in_the_middle_of_the_copy_costs_nothing(
     assert hostler(kvm1, "doctor").code == 0
 
 
-def missed(service: str, *hosts: Host) -> bool:
-    """Tell whether a worker has said that it waits for a service."""
-    return any(f"{service} does not answer" in host.worker_log(1000) for host in hosts)
+def missed(service: str, said: dict[str, str], *hosts: Host) -> bool:
+    """Tell whether a worker has said since then that a service does not answer."""
+    new = [host.worker_log(1_000_000).removeprefix(said[host.name]) for host in hosts]
+    return any(f"{service} does not answer" in text for text in new)
