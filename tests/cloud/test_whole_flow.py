@@ -21,8 +21,14 @@ from tests.support.cloud import BRIDGE, IMAGE, LOCAL, LUN, PROVIDER, VOLUME, Clo
 from tests.support.listener import CONFIRMED, MIGRATED, REVERTED, Listener
 from tests.support.operator import confirm, copying, hostler, left_of, move, server, wait_ready
 
-pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.timeout(900),  # the first one starts all the services, and two hosts
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
+#: Where oslo.messaging sends, unless its *control_exchange* says otherwise.
+EXCHANGE = "openstack"
 #: What the hosts' settings say of the services.
 CLOUD = """
 [drivers]
@@ -70,7 +76,7 @@ def cloud(
         clouds = lab.directory / "shared" / "clouds.yaml"
         tell_where(clouds, apis, {name: f"http://{machine}:{cables[name].port}" for name in apis})
         start_workers(lab, real_placement, clouds, f"{machine}:{cables['broker'].port}")
-        listener = Listener(broker, "nova")
+        listener = Listener(broker, EXCHANGE)
         yield Cloud(lab, real_neutron, real_placement, cinder, ceph, tgt, listener, neutron_network, cables)
 
 
@@ -198,12 +204,14 @@ def test_a_service_that_goes_away_in_the_middle_of_the_copy_costs_nothing(
     guest = cloud.add_server(f"without-{service.lower()}")
     before = cloud.everything(guest)
     with copying(kvm1, kvm2, guest.name) as asked:
+        said = {host.name: host.worker_log(1_000_000) for host in (kvm1, kvm2)}
         cloud.cables[service.lower()].pull()
         if service == "Placement":  # nothing asks it from here on but the undo
             assert hostler(kvm1, "migration", "cancel", guest.name, "--reason", "no use").code in (0, 4)
         else:
             kvm1.slow_link(None)
-        wait_until(lambda: missed(service, kvm1, kvm2), f"{service} to be missed", 120)
+            asked.says(f"{service} failed")
+        wait_until(lambda: missed(service, said, kvm1, kvm2), f"{service} to be missed", 120, pause_s=0.2)
         cloud.cables[service.lower()].plug()
         assert asked.end().code == 4
 
@@ -213,6 +221,7 @@ def test_a_service_that_goes_away_in_the_middle_of_the_copy_costs_nothing(
     assert hostler(kvm1, "doctor").code == 0
 
 
-def missed(service: str, *hosts: Host) -> bool:
-    """Tell whether a worker has said that it waits for a service."""
-    return any(f"{service} does not answer" in host.worker_log(1000) for host in hosts)
+def missed(service: str, said: dict[str, str], *hosts: Host) -> bool:
+    """Tell whether a worker has said since then that a service does not answer."""
+    new = [host.worker_log(1_000_000).removeprefix(said[host.name]) for host in hosts]
+    return any(f"{service} does not answer" in text for text in new)

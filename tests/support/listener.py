@@ -19,7 +19,11 @@ MIGRATED = [
     "compute.instance.finish_resize.start",
     "compute.instance.finish_resize.end",
 ]
-REVERTED = ["compute.instance.resize.revert.start", "compute.instance.resize.revert.end"]
+REVERTED = [
+    "compute.instance.exists",
+    "compute.instance.resize.revert.start",
+    "compute.instance.resize.revert.end",
+]
 CONFIRMED = ["compute.instance.resize.confirm.start", "compute.instance.resize.confirm.end"]
 
 
