@@ -141,8 +141,8 @@ class NetworkVolumes:
             f"volume {called(volume)} is locked by {who}, which is gone: its lock is not broken by itself"
         )
         breaking = "; ".join(self._locks.breaking(volume, lock) for lock in held)
-        hint = f"on {self._host}: {breaking}"
-        return Park(reason, [and_then(hint, f"hostler migration retry {records.migration}")])
+        again = f"hostler migration retry {records.migration}"
+        return Park(reason, [and_then(f"on {self._host}: {breaking}", again)])
 
     def _answer(self, address: Address) -> str:
         """Return why *address* takes no connection, or nothing."""

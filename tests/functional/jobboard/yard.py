@@ -236,10 +236,8 @@ class Yard:
             return self.client.migrate(server, "kvm2", requested_by="tester")
         real = Client._new
 
-        def of_this_flow(
-            instance: Instance, dest: str, kind: str, _flow: str, requested_by: str
-        ) -> Migration:
-            return real(instance, dest, kind, flow, requested_by)
+        def of_this_flow(instance: Instance, dest: str, kind: str, _flow: str, *rest: Any) -> Migration:
+            return real(instance, dest, kind, flow, *rest)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Client, "_new", staticmethod(of_this_flow))

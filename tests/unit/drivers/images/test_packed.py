@@ -474,7 +474,7 @@ def test_a_host_that_cannot_unpack_says_what_is_missing_and_takes_plain_blocks(
     until(lambda: "no_such_module" in caplog.text)
     packed_pair.open(disk)
     until(lambda: unpacking_of(packed_pair.base / "state" / packed_pair.migration) is None)
-    assert caplog.text.count("apt install nbdkit-plugin-python python3-zstandard") == 1
+    assert caplog.text.count("apt-get install nbdkit-plugin-python python3-zstandard") == 1
     (digest,) = packed_pair.send(address)
     assert packed_pair.progress[-1].sent_bytes == BLOCKS * BLOCK_BYTES
     finish(packed_pair, disk, digest)

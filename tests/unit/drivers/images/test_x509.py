@@ -207,10 +207,10 @@ def test_the_doctor_sees_who_takes_images(two: Hosts, confine: bool) -> None:
         certificates=two.site.files("dest"),
     )
     two.pair.send(two.open())
-    (stray,) = look._running(base / "state")
+    (stray,) = look._running(base / "run")
     assert (stray.migration, stray.process) == (two.pair.migration, two.pair.nbdkit())
     two.pair.receiver.close(two.pair.migration)
-    assert not list(look._running(base / "state"))
+    assert not list(look._running(base / "run"))
     assert _holding(base, b"PRIVATE KEY") == set()
 
 
