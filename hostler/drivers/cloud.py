@@ -61,10 +61,9 @@ class CloudService:
                 path, method, json=body, headers=headers, raise_exc=False, **self._manner(retries)
             )
         except (refusals.ConnectionError, requests.RequestException) as error:
-            # None: its arguments hold errors of urllib3, with which TaskFlow could not put the failed step on record.
-            raise self._unreachable(str(error)) from None
+            raise self._unreachable(str(error)) from error
         except (refusals.ClientException, ConfigException) as error:
-            raise CloudServiceRefused(service=self.name, reason=str(error)) from None
+            raise CloudServiceRefused(service=self.name, reason=str(error)) from error
         if answer.status_code in PASSING and not is_answer(answer):
             raise self._unreachable(self.sentence(answer))
         if answer.status_code in (401, 403):

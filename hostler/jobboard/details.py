@@ -130,11 +130,17 @@ def _columns(atom: models.AtomDetail) -> dict[str, Any]:
     columns = {name: data[name] for name in _CHANGING}
     for name in ("failure", "revert_failure"):
         if columns[name]:
-            # The arguments of a foreign exception may be anything; its text is in the record already.
-            columns[name] = columns[name] | {
-                "exc_args": [str(argument) for argument in columns[name]["exc_args"]]
-            }
+            columns[name] = _plain(columns[name])
     return columns
+
+
+def _plain(failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can be put on record: the arguments of foreign errors, causes too, may be anything at all."""
+    return {
+        **failure,
+        "exc_args": [str(argument) for argument in failure["exc_args"]],
+        "causes": [_plain(cause) for cause in failure["causes"]],
+    }
 
 
 def insert_flow(

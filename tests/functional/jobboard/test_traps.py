@@ -20,7 +20,7 @@ from hostler.jobboard.tether import Tether
 from hostler.records import fence, moves
 from hostler.records.models import AtomRow, Base, Event, Fence, FlowRow
 from hostler.tasks.base import Leg
-from tests.functional.jobboard.yard import HOST_OF, PLACES, STEPS, Killed, Yard, told
+from tests.functional.jobboard.yard import HOST_OF, PLACES, STEPS, Killed, StepFailed, Yard, told
 
 NAMES = [name for name, _ in STEPS]
 
@@ -206,6 +206,20 @@ def test_a_step_whose_result_cannot_be_stored_is_parked_and_not_tried_for_ever(y
         assert yard.run()[-1] == ("kvm1", End.PARKED)
     assert len(script.said) <= 2
     assert "JSON" in str(yard.migration(migration).error)
+
+
+def test_a_failure_whose_cause_holds_anything_at_all_is_undone_as_any_other(any_yard: Yard) -> None:
+    def reset(_leg: Leg) -> None:
+        try:
+            raise ConnectionError("aborted", OSError(object()))  # as requests and urllib3 nest them
+        except ConnectionError as cause:
+            raise StepFailed("the service does not answer") from cause
+
+    with told(during={"look": reset}):
+        migration = any_yard.ask()
+        any_yard.run()
+    row = any_yard.migration(migration)
+    assert (row.phase, row.outcome, row.error) == ("closed", "reverted", "the service does not answer")
 
 
 def test_a_result_of_two_megabytes_passes(any_yard: Yard) -> None:
