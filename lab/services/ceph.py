@@ -1,4 +1,4 @@
-"""A private Ceph: one monitor, one OSD on a file, one pool for images. Nobody is asked who he is.
+"""A private Ceph: one monitor, one OSD on a file, one pool for images.
 
 QEMU opens the images by itself (librbd, Debian's package qemu-block-extra); the kernel has no part in it.
 """
@@ -23,9 +23,10 @@ public_addr = {address}
 cluster_addr = {address}
 ms_bind_port_min = 20000
 ms_bind_port_max = 31999
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
+auth_cluster_required = {auth}
+auth_service_required = {auth}
+auth_client_required = {auth}
+keyring = {directory}/keyring
 auth_allow_insecure_global_id_reclaim = false
 run_dir = {directory}
 crash_dir = {directory}
@@ -39,6 +40,7 @@ debug_bluestore = 0/0
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_crush_chooseleaf_type = 0
+osd_client_watch_timeout = {watch_timeout_s}
 osd_objectstore = bluestore
 bluestore_block_size = {size}
 [mon]
@@ -51,6 +53,14 @@ osd_data = {directory}/osd
 """
 #: Of the OSD's file, which has holes.
 SIZE_BYTES = 4 << 30
+#: What a user may do, by the kind of Ceph's daemons: ``{"mon": "allow r", "osd": "allow rwx pool=volumes"}``.
+Capabilities = Mapping[str, str]
+#: Who must be known where keys are asked for.
+OWN_USERS: Mapping[str, Capabilities] = {
+    "mon.": {"mon": "allow *"},
+    "osd.0": {"mon": "allow profile osd", "osd": "allow *"},
+    "client.admin": {"mon": "allow *", "osd": "allow *", "mgr": "allow *"},
+}
 
 
 class Ceph(Server):
@@ -59,8 +69,20 @@ class Ceph(Server):
     name = "ceph"
     needs = ("ceph-mon", "ceph")
 
-    def __init__(self, directory: Path, address: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str = "",
+        users: Mapping[str, Capabilities] | None = None,
+        watch_timeout_s: int = 30,
+    ) -> None:
+        """*users*: who may come with a key; None: nobody is asked who he is.
+
+        *watch_timeout_s*: how long it believes in a client that has died.
+        """
         super().__init__(directory, address)
+        self._users = users
+        self._watch_timeout_s = watch_timeout_s
         #: The monitor's for messages of version 1.
         self.old_port = int(self._recorded("old-port") or free_port(self.address))
         self._osd = Daemon(directory / "osd.json")
@@ -86,6 +108,11 @@ class Ceph(Server):
     def conf(self) -> Path:
         """The settings, for clients too."""
         return self.directory / "ceph.conf"
+
+    def key(self, user: str) -> str:
+        """The key of a user, as Ceph writes it: base64."""
+        keyring = self.directory / "keyring"
+        return self._run("ceph-authtool", "--print-key", "--name", user, keyring).strip()
 
     def add_pool(self, name: str) -> None:
         """Make a pool for images, unless there is one of that name."""
@@ -133,6 +160,10 @@ class Ceph(Server):
     def _prepare(self) -> None:
         (self.directory / "old-port").write_text(str(self.old_port))
         facts = {"fsid": self._fsid, "directory": self.directory, "size": SIZE_BYTES}
+        facts |= {
+            "auth": "none" if self._users is None else "cephx",
+            "watch_timeout_s": self._watch_timeout_s,
+        }
         ports = {"address": self.address, "port": self.port, "old_port": self.old_port}
         self.conf.write_text(SETTINGS.format(**facts, **ports))
         if not (self.directory / "monitor-made").exists():
@@ -143,7 +174,10 @@ class Ceph(Server):
         home, monmap, keyring = (self.directory / part for part in ("monitor", "monmap", "keyring"))
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        keyring.touch()
+        self._run("ceph-authtool", "--create-keyring", keyring)
+        for name, capabilities in ({} if self._users is None else {**OWN_USERS, **self._users}).items():
+            words = [word for daemon, what in capabilities.items() for word in ("--cap", daemon, what)]
+            self._run("ceph-authtool", keyring, "--gen-key", "--name", name, *words)
         where = f"[v2:{self.address}:{self.port},v1:{self.address}:{self.old_port}]"
         self._run("monmaptool", "--create", "--clobber", "--fsid", self._fsid, "--addv", "a", where, monmap)
         made: list[str | Path] = ["--mkfs", "--monmap", monmap, "--keyring", keyring]
