@@ -235,7 +235,7 @@ def test_damaged_flows_are_parked_and_the_next_job_is_done(
     wrong = []
     for kind, (_, says) in PARKED.items():
         row = yard.wait_for_end(bad[kind])
-        wait_until(lambda one=bad[kind]: yard.board.parked(one) is not None, f"the notice of {kind}", 20)
+        wait_until(lambda one=bad[kind]: yard.board.parked(one) is not None, f"the notice of {kind}", 60)
         notice = yard.board.parked(bad[kind]) or {}
         parked = (row.phase, row.outcome) == ("parked", "parked") and says in notice.get("reason", "")
         if not parked or says not in str(row.error) or yard.acted_on(bad[kind]):
