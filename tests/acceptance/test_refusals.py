@@ -155,7 +155,7 @@ def test_what_a_host_sees_is_refused_and_a_dry_run_says_the_same(kvm1: Host, kvm
         assert_refused(told_so, words, "")
         assert told_so.hint, told_so
         assert (looked.code, words in looked.out) == (3, True), looked
-        own, _, _ = told_so.hint.removeprefix("next: ").partition("; then: ")
+        own, _, _ = told_so.hint.partition(": ")[2].partition("; then: ")
         assert f"    try: {own}\n" in looked.out, (own, looked)
         assert f"then: hostler server migrate --to kvm2 --dry-run {guest.name}" in looked.out, looked
         assert "it would be refused:" in looked.out
