@@ -20,7 +20,7 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 
 from hostler.drivers.volumes.connector import unspoken
-from hostler.drivers.volumes.network import called
+from hostler.drivers.volumes.network import called, in_use
 from hostler.errors import MigrationError, VolumeUnreachable
 from hostler.objects import Volume
 
@@ -104,7 +104,7 @@ class BrickConnector:
             told = self._connector(connection["driver_volume_type"]).connect_volume(dict(connection))
             path = os.fsdecode(told["path"])
             Path(path).stat()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - os-brick raises what its commands and libraries do
             reason = _reason(error, connection)
             raise VolumeUnreachable(volume=called(volume), host=self._host, reason=reason) from None
         return path
@@ -112,13 +112,11 @@ class BrickConnector:
     def disconnect(self, volume: Volume, connection: Mapping[str, Any], path: str) -> None:
         """Flush it and log out; os-brick removes a device only when it could be flushed."""
         if pids := self._users(path):
-            processes = ", ".join(map(str, pids))
-            message = f"volume {called(volume)} is still in use on {self._host} by process {processes}"
-            raise MigrationError(message, volume=volume.name, host=self._host, pids=pids)
+            raise in_use(volume, self._host, pids)
         connector = self._connector(connection["driver_volume_type"])
         try:
             connector.disconnect_volume(dict(connection), {"path": path, "type": "block"}, force=False)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - os-brick raises what its commands and libraries do
             reason = _reason(error, connection)
             raise self._stays(volume, reason) from None
         if connection["driver_volume_type"] in GOES and _is_there(path):

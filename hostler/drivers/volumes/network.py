@@ -93,9 +93,7 @@ class NetworkVolumes:
         if volume.shared or volume.protocol in READ_ONLY:
             return
         if pids := self._holders(volume):
-            processes = ", ".join(map(str, pids))
-            message = f"volume {called(volume)} is still in use on {self._host} by process {processes}"
-            raise MigrationError(message, volume=volume.name, host=self._host, pids=pids)
+            raise in_use(volume, self._host, pids)
 
     def restore(self, records: FencedRecords, instance: str, volumes: Sequence[Volume]) -> bool:
         """Return that nothing was: nothing is attached to the host."""
@@ -171,6 +169,13 @@ def _ask(address: Address) -> str:
     if isinstance(address, str):
         return shlex.join(["nc", "-zvU", "--", address])
     return shlex.join(["nc", "-zv", "--", address[0], str(address[1])])
+
+
+def in_use(volume: Volume, host: str, pids: Sequence[int]) -> MigrationError:
+    """Return the error of a volume that processes of *host* have open."""
+    processes = ", ".join(map(str, pids))
+    message = f"volume {called(volume)} is still in use on {host} by process {processes}"
+    return MigrationError(message, volume=volume.name, host=host, pids=pids)
 
 
 def called(volume: Volume) -> str:
